@@ -1,0 +1,52 @@
+# The commands of the README. Every one installs what it needs into .venv, once.
+CONFIG ?= deploy/local.yaml
+PORT ?=
+# The first Python on the PATH that Ray has wheels for; a pyenv shim of a version that is not active
+# exists but does not run, hence the try.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+CONSTRAINTS := deploy/constraints.txt
+BIN := .venv/bin
+
+.PHONY: help serve install test check format bench lock train clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: install ## the service on http://127.0.0.1:8000; CONFIG=deploy/local.yaml PORT=8000
+	@$(BIN)/serve-app run $(CONFIG) $(if $(PORT),--port $(PORT))
+
+install: .venv/.installed ## .venv with everything in it; nothing to do when up to date
+
+.venv/.installed: pyproject.toml $(CONSTRAINTS)
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.13 found; install one, or say make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "this Python cannot make virtual environments; on Debian: apt install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv: about two minutes and 6 GB, for PyTorch carries CUDA"
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+test: install ## every test that this machine can run
+	$(BIN)/pytest $(ARGS)
+
+check: install ## style, types, the configs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@for config in deploy/*.yaml; do $(BIN)/serve-app check $$config || exit 1; done
+
+format: install ## rewrite the code as `make check` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## slot-first against plain @serve.batch, open loop
+	$(BIN)/python -m tests.load.batching
+
+train: install ## the bundled checkpoint, anew
+	$(BIN)/python -m serve_app.bundled.train
+
+lock: install ## rewrite deploy/constraints.txt from what .venv holds
+	$(BIN)/python -m pip freeze --exclude-editable > $(CONSTRAINTS)
+
+clean: ## remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,95 @@
+"""The `serve-app` command.
+
+run        start the service on this machine, until Ctrl-C
+check      validate a deploy/*.yaml strictly
+classify   send images to a running service
+"""
+
+# Ray reads its environment when it is imported, and importing it takes a second: every command
+# imports what it needs in its own body.
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from serve_app import __version__
+
+CONFIG = click.argument("config", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="serve-app")
+def main() -> None:
+    """Serve a ResNet on Ray: photos in over HTTP, classes out, batched from live traffic."""
+
+
+@main.command()
+@CONFIG
+@click.option("--port", type=click.IntRange(1, 65535), help="Instead of http_options.port.")
+@click.option(
+    "--start-timeout-s",
+    type=click.FloatRange(1),
+    default=600,
+    show_default=True,
+    help="Give up if not ready by then.",
+)
+def run(config: Path, port: int | None, start_timeout_s: float) -> None:
+    """Check CONFIG and serve it on this machine until Ctrl-C.
+
+    Starts a Ray instance of its own, behind HAProxy where there is one (Linux), and takes it down
+    again with every process and port. For a cluster use `serve deploy CONFIG`.
+
+    Exit status: 0 stopped by Ctrl-C or SIGTERM, 1 the service did not start, 2 CONFIG is wrong.
+    """
+    from serve_app.cli.run import run_until_signal
+
+    sys.exit(run_until_signal(config, port, start_timeout_s))
+
+
+@main.command()
+@CONFIG
+@click.option("--gpus", type=click.IntRange(0), help="GPUs of the cluster.  [default: this machine's, if any]")
+@click.option("--cpus", type=click.IntRange(1), help="CPUs of the cluster.  [default: not checked]")
+@click.option("--json", "as_json", is_flag=True, help="Findings as a JSON list.")
+def check(config: Path, gpus: int | None, cpus: int | None, as_json: bool) -> None:
+    """Validate CONFIG strictly: unknown keys, wrong values, knobs that contradict each other.
+
+    Exit status: 0 nothing wrong (there may be warnings), 1 errors, 2 CONFIG cannot be read.
+    """
+    from serve_app import config_file
+    from serve_app.cli.check import print_findings, visible_gpus
+    from serve_app.config import ConfigError
+
+    try:
+        content = config_file.read(config)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    gpus = visible_gpus() if gpus is None else gpus
+    findings = config_file.check(content, config_file.Resources(gpus=gpus, cpus=cpus))
+    if as_json:
+        click.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
+    else:
+        print_findings(config, findings)
+    sys.exit(any(finding.level == "error" for finding in findings))
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the service is.")
+@click.option("--top-k", type=click.IntRange(1), help="Classes per image.  [default: the service's]")
+@click.option("--concurrency", type=click.IntRange(1, 1024), default=16, show_default=True, help="Requests in flight.")
+@click.option("--timeout-s", type=click.FloatRange(0.001), default=60, show_default=True, help="For each image.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per image and line.")
+def classify(
+    paths: tuple[Path, ...], url: str, top_k: int | None, concurrency: int, timeout_s: float, as_json: bool
+) -> None:
+    """Send images to a running service: files, or folders with everything in them.
+
+    Exit status: 0 every file was classified, 1 one or more failed, 2 there was nothing to send.
+    """
+    from serve_app.cli.classify import classify_paths
+
+    sys.exit(classify_paths(paths, url, top_k, concurrency, timeout_s, as_json))

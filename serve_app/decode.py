@@ -1,0 +1,148 @@
+"""Image bytes -> uint8 (H, W, 3) crop for the network, on the CPU.
+
+The result equals torchvision's preset (PIL image, `Resize`, `CenterCrop`) pixel by pixel. Alpha is
+composed on white; of several frames the first is used. Nothing here knows HTTP or a device.
+"""
+
+import logging
+import warnings
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from serve_app.errors import TooManyPixels, UnreadableImage, UnsupportedImage
+from serve_app.model_spec import Geometry
+
+logger = logging.getLogger(__name__)
+
+Pixels = npt.NDArray[np.uint8]
+"""uint8 (H, W, 3), RGB, contiguous: a stack of them is a channels_last batch without a copy."""
+
+BACKGROUND = (255, 255, 255)
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+# Beyond this aspect ratio the resized image would be huge (1 x 60,000 pixels would become 256 x 15
+# million), so resize and crop are fused there: at most one level off, and of the size of the crop.
+MAX_EXACT_ASPECT = 16
+
+SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+)
+FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
+
+
+class Decoder:
+    """Decodes for one model: `decoder(data)` in any number of threads at once."""
+
+    def __init__(self, geometry: Geometry, max_image_pixels: int, exif_orientation: bool = True) -> None:
+        self._geometry = geometry
+        self._max_image_pixels = max_image_pixels
+        self._exif_orientation = exif_orientation
+        # Pillow's own check is the second line, for frames larger than the header said. It is a
+        # module-wide number: one replica process has one Decoder.
+        Image.MAX_IMAGE_PIXELS = max_image_pixels
+        # Pillow warns of every oddity of a damaged header; a log must not grow with hostile input.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
+    def __call__(self, data: bytes) -> Pixels:
+        """uint8 (crop_size, crop_size, 3).
+
+        Raises UnsupportedImage, TooManyPixels (before any pixel is decoded) or UnreadableImage.
+        """
+        image_format = sniff(data)
+        try:
+            image = self._upright_rgb(data, image_format)
+        except (TooManyPixels, UnsupportedImage):
+            raise
+        except Image.DecompressionBombError:
+            raise TooManyPixels(self._pixel_message()) from None
+        except Exception as error:
+            # Pillow's plugins raise whatever their parser trips over: OSError, SyntaxError,
+            # ValueError, TypeError, struct.error, zlib.error, MemoryError, ...
+            logger.debug("unreadable %s", image_format, exc_info=True)
+            raise UnreadableImage(_unreadable_message(error, image_format)) from None
+        return np.asarray(resize_and_crop(image, self._geometry))
+
+    def _upright_rgb(self, data: bytes, image_format: str) -> Image.Image:
+        with Image.open(BytesIO(data), formats=(image_format,)) as image:
+            self._check_pixels(image)
+            image.load()
+            self._check_pixels(image)
+            upright = _upright(image) if self._exif_orientation else image
+            return _rgb(upright)
+
+    def _check_pixels(self, image: Image.Image) -> None:
+        if image.width * image.height > self._max_image_pixels:
+            raise TooManyPixels(f"the image is {image.width} x {image.height}; {self._pixel_message()}")
+
+    def _pixel_message(self) -> str:
+        return f"at most {self._max_image_pixels:,} pixels are allowed: send a smaller image"
+
+
+def sniff(data: bytes) -> str:
+    """Pillow's name of the format, by the first bytes: content types and file names lie.
+
+    Raises UnsupportedImage for anything that is no format we read.
+    """
+    for signature, name in SIGNATURES:
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise UnsupportedImage(f"the body is no image of a known type; send one of {', '.join(FORMATS)}")
+
+
+def resize_and_crop(image: Image.Image, geometry: Geometry) -> Image.Image:
+    """As torchvision's `Resize(resize_size)`, `CenterCrop(crop_size)` with antialiasing, on a PIL image."""
+    resampling = RESAMPLING[geometry.interpolation]
+    short, long = sorted(image.size)
+    resized_long = int(geometry.resize_size * long / short)
+    width, height = (
+        (geometry.resize_size, resized_long) if image.width <= image.height else (resized_long, geometry.resize_size)
+    )
+    left = round((width - geometry.crop_size) / 2)
+    top = round((height - geometry.crop_size) / 2)
+    box = (left, top, left + geometry.crop_size, top + geometry.crop_size)
+    if long <= MAX_EXACT_ASPECT * short:
+        return image.resize((width, height), resampling).crop(box)
+    x, y = image.width / width, image.height / height
+    source = (box[0] * x, box[1] * y, min(box[2] * x, image.width), min(box[3] * y, image.height))
+    return image.resize((geometry.crop_size, geometry.crop_size), resampling, box=source)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF says nothing about the pixels
+        logger.debug("unreadable EXIF", exc_info=True)
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        high_bytes = np.asarray(image).astype(np.uint16) >> 8
+        return Image.fromarray(high_bytes.astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        # Their range is not in the file; any guess could be a wrong answer given quietly.
+        raise UnsupportedImage("pixels of 32 bits per channel are not supported; send 8 or 16 bits")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    background = Image.new("RGB", rgba.size, BACKGROUND)
+    background.paste(rgba, mask=rgba.getchannel("A"))
+    return background
+
+
+def _unreadable_message(error: Exception, image_format: str) -> str:
+    if "truncated" in str(error).lower():
+        return f"the {image_format} image is cut short: send the whole file"
+    return f"the {image_format} image is damaged or of a kind that cannot be read"

@@ -1,0 +1,39 @@
+"""Engines: uint8 batch -> top-k, on one device.
+
+base.py   what every engine offers, and the batch sizes it runs
+cpu.py    torch on the CPU
+cuda.py   torch on a CUDA device
+stub.py   no model: a device that only takes its time
+"""
+
+import torch
+
+from serve_app.config import Args, ConfigError
+from serve_app.engine.base import Engine, Prediction
+from serve_app.engine.cpu import CpuEngine
+from serve_app.engine.cuda import CudaEngine
+from serve_app.engine.stub import StubEngine
+from serve_app.weights import Checkpoint
+
+__all__ = ["Engine", "Prediction", "create"]
+
+
+def create(args: Args, checkpoint: Checkpoint, num_threads: int) -> Engine:
+    """The engine for `args.device` and `args.precision`.
+
+    Raises ConfigError if the device is not there or cannot compute in that precision.
+    """
+    top_k = min(args.max_top_k, checkpoint.spec.num_classes)
+    device = args.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "stub":
+        return StubEngine(args.stub, checkpoint.spec.num_classes, top_k)
+    if device == "cpu":
+        return CpuEngine(checkpoint, args.precision, top_k, num_threads)
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "device: cuda is asked for but the replica sees no GPU; "
+            "set ray_actor_options.num_gpus above 0, or device: auto"
+        )
+    return CudaEngine(checkpoint, args.precision, top_k)

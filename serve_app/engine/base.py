@@ -1,0 +1,118 @@
+"""What every engine offers: uint8 images -> the top classes of each, in batches of warmed sizes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from serve_app.decode import Pixels
+from serve_app.model_spec import Geometry
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's top classes, best first, and the execution it was part of."""
+
+    class_ids: npt.NDArray[np.int64]
+    """int64 (k,)"""
+    scores: npt.NDArray[np.float32]
+    """float32 (k,), softmax probabilities"""
+    batch_size: int
+    """Images in the execution, without padding."""
+    device_ms: float
+    """From the assembled list of images to results in host memory."""
+
+
+def buckets(max_batch_size: int) -> list[int]:
+    """The batch sizes that are warmed and run: 1 to 16, then eight steps per doubling, up to the maximum.
+
+    A size in between is padded to the next one, which adds less than an eighth to the batch; to warm
+    every size up to 64 would take three times as long.
+    """
+    sizes = list(range(1, min(16, max_batch_size) + 1))
+    step = 2
+    while sizes[-1] < max_batch_size:
+        sizes.extend(range(sizes[-1] + step, 2 * sizes[-1] + 1, step))
+        step *= 2
+    return [size for size in sizes if size < max_batch_size] + [max_batch_size]
+
+
+class Engine(ABC):
+    """A network on a device. Not thread-safe: one thread drives it."""
+
+    device: str
+    precision: str
+
+    def __init__(self, top_k: int) -> None:
+        self._top_k = top_k
+        self._sizes: list[int] = []
+
+    @abstractmethod
+    def _run(self, images: Sequence[Pixels], bucket: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores float32 (bucket, k) and class ids int64 (bucket, k), on the CPU, done."""
+
+    @abstractmethod
+    def _blank(self) -> Pixels:
+        """An image of the network's geometry, to warm up with."""
+
+    def start(self) -> None:
+        """Called once, first, in the thread that drives the engine."""
+        return
+
+    def cold_sizes(self, max_batch_size: int) -> list[int]:
+        """The buckets up to `max_batch_size` that have not run yet."""
+        return [size for size in buckets(max_batch_size) if size not in self._sizes]
+
+    def warm_up(self, size: int) -> None:
+        """Run a blank batch of `size`, which from then on is one that `infer` uses."""
+        self._run([self._blank()] * size, size)
+        self._sizes = sorted({*self._sizes, size})
+
+    def infer(self, images: Sequence[Pixels]) -> list[Prediction]:
+        """One Prediction per image, in order, from one execution.
+
+        `images`: uint8 (crop_size, crop_size, 3) each, at most the largest warmed size of them.
+        """
+        started = perf_counter()
+        bucket = next(size for size in self._sizes if size >= len(images))
+        scores, class_ids = self._run(images, bucket)
+        device_ms = (perf_counter() - started) * 1e3
+        return [
+            Prediction(ids, top, len(images), device_ms)
+            for ids, top in zip(class_ids.numpy()[: len(images)], scores.numpy(), strict=False)
+        ]
+
+
+class Normalise(torch.nn.Module):
+    """uint8 (N, H, W, 3) -> (N, 3, H, W) channels_last of `dtype`, scaled to the network's mean and std."""
+
+    def __init__(self, geometry: Geometry, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.scale: torch.Tensor
+        self.shift: torch.Tensor
+        mean, std = torch.tensor(geometry.mean), torch.tensor(geometry.std)
+        self._dtype = dtype
+        self.register_buffer("scale", (1 / (255 * std)).view(3, 1, 1), persistent=False)
+        self.register_buffer("shift", (-mean / std).view(3, 1, 1), persistent=False)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        # The permuted view of a contiguous NHWC tensor is channels_last already: no copy. The
+        # arithmetic is fp32 whatever the network's dtype: bf16 has too few bits for 0..255.
+        channels_first = pixels.permute(0, 3, 1, 2).float()
+        normalised: torch.Tensor = channels_first.mul_(self.scale).add_(self.shift)
+        return normalised.to(self._dtype)
+
+
+def top_classes(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, num_classes) of any float dtype -> scores float32 (N, k), class ids int64 (N, k), best first."""
+    scores, class_ids = logits.float().softmax(dim=1).topk(k, dim=1)
+    return scores, class_ids
+
+
+def blank(geometry: Geometry) -> Pixels:
+    """uint8 (crop_size, crop_size, 3), mid-gray."""
+    return np.full((geometry.crop_size, geometry.crop_size, 3), 128, dtype=np.uint8)

@@ -1,0 +1,33 @@
+"""A device that only takes its time: for load tests of everything but the model.
+
+Its answer follows from the pixels, so a test sees whether each caller got its own.
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from serve_app.config import StubTimes
+from serve_app.decode import Pixels
+from serve_app.engine.base import Engine
+
+
+class StubEngine(Engine):
+    def __init__(self, times: StubTimes, num_classes: int, top_k: int) -> None:
+        super().__init__(top_k)
+        self.device = "stub"
+        self.precision = "none"
+        self._times = times
+        self._num_classes = num_classes
+
+    def _blank(self) -> Pixels:
+        return np.zeros((1, 1, 3), dtype=np.uint8)
+
+    def _run(self, images: Sequence[Pixels], bucket: int) -> tuple[torch.Tensor, torch.Tensor]:
+        time.sleep((self._times.base_ms + self._times.per_image_ms * len(images)) / 1e3)
+        best = torch.tensor([int(image.sum(dtype=np.int64)) % self._num_classes for image in images])
+        class_ids = (best[:, None] + torch.arange(self._top_k)) % self._num_classes
+        scores = (0.5 ** torch.arange(1, self._top_k + 1)).expand(len(images), -1)
+        return scores, class_ids

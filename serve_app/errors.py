@@ -1,0 +1,73 @@
+"""The errors a client may see.
+
+    RequestError
+    ├── EmptyBody            400  no bytes came
+    ├── BadParameter         400  a query parameter is wrong
+    ├── BadMultipart         400  the multipart body is damaged or holds something else than files
+    ├── ModelNotFound        404  no model of that name is served
+    ├── BodyTooLarge         413  an image, or the whole request, has too many bytes
+    ├── TooManyImages        413  more files in one request than allowed
+    ├── TooManyPixels        413  the header promises more pixels than allowed; nothing was decoded
+    ├── UnsupportedImage     415  the bytes are no image of a kind we read
+    ├── UnreadableImage      422  the right kind, but damaged or cut short
+    └── NotReady             503  the model is not warmed up, or the replica is stopping
+
+A class stands for a condition that a client can act on. Status and code are on the class, the
+message is written for the client and holds nothing internal. Whatever else is raised while a
+request is answered is a bug: the client gets `INTERNAL_CODE` and a request id, the log the traceback.
+"""
+
+from typing import ClassVar
+
+INTERNAL_CODE = "internal_error"
+
+
+class RequestError(Exception):
+    """What went wrong, in words for the client. `message` is positional: it must survive pickling."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class EmptyBody(RequestError):
+    status, code = 400, "empty_body"
+
+
+class BadParameter(RequestError):
+    status, code = 400, "bad_parameter"
+
+
+class BadMultipart(RequestError):
+    status, code = 400, "bad_multipart"
+
+
+class ModelNotFound(RequestError):
+    status, code = 404, "model_not_found"
+
+
+class BodyTooLarge(RequestError):
+    status, code = 413, "body_too_large"
+
+
+class TooManyImages(RequestError):
+    status, code = 413, "too_many_images"
+
+
+class TooManyPixels(RequestError):
+    status, code = 413, "too_many_pixels"
+
+
+class UnsupportedImage(RequestError):
+    status, code = 415, "unsupported_image"
+
+
+class UnreadableImage(RequestError):
+    status, code = 422, "unreadable_image"
+
+
+class NotReady(RequestError):
+    status, code = 503, "not_ready"

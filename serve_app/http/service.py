@@ -1,0 +1,53 @@
+"""What the routes need from a replica. Tests implement it without Ray, the deployment with."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from serve_app.config import Args
+from serve_app.engine.base import Prediction
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One image's prediction, and where its time went."""
+
+    prediction: Prediction
+    decode_ms: float
+    """Waiting for a decode thread and decoding."""
+    queue_ms: float
+    """From decoded to released as part of a batch."""
+
+
+class Service(Protocol):
+    @property
+    def args(self) -> Args: ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether every batch size has been warmed."""
+        ...
+
+    @property
+    def default_top_k(self) -> int: ...
+
+    @property
+    def max_top_k(self) -> int: ...
+
+    @property
+    def model_name(self) -> str: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def replica(self) -> str:
+        """Which replica answers: its id, without host or path."""
+        ...
+
+    def metadata(self) -> dict[str, Any]:
+        """The model as JSON: the checkpoint's account of itself, and where it runs."""
+        ...
+
+    async def classify(self, data: bytes) -> Classification:
+        """Decode, batch, infer. Raises RequestError for what the client can mend."""
+        ...

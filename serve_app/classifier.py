@@ -52,6 +52,7 @@ class Classifier:
         self.replica = serve.get_replica_context().replica_id.unique_id
         self._spec = checkpoint.spec
         self._user_config = DEFAULTS
+        self._refused: str | None = None
         self._decode = Decoder(checkpoint.spec.geometry, args.max_image_pixels, args.exif_orientation)
         self._decode_threads = ThreadPoolExecutor(num_threads, "decode")
         self._engine = create(args, checkpoint, num_threads)
@@ -69,13 +70,26 @@ class Classifier:
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take new batch settings without a restart. Ray calls it before the replica is ready, on
-        every change of `user_config`, and again with the same value when a replica's rank changes."""
-        config = parse_user_config(user_config)
-        _check_fits_ray(config)
+        every change of `user_config`, and again with the same value when a replica's rank changes.
+
+        Raises ConfigError at start. Later a wrong config is refused in the log and the metadata, and
+        the old one stays in force: an exception would make Ray replace every replica by one that
+        cannot start, and a typo would end the service.
+        """
+        try:
+            config = parse_user_config(user_config)
+            _check_fits_ray(config)
+        except ConfigError as error:
+            if not self.ready:
+                raise
+            self._refused = str(error)
+            logger.error("The new user_config is refused, the old one stays in force: %s", error)
+            return
         # Warm first, then switch: no request ever rides in a batch of a size that has not run. One
         # size at a time, so that live batches run in between.
         for size in self._engine.cold_sizes(config.max_batch_size):
             await self._on_device(self._engine.warm_up, size)
+        self._refused = None
         self._user_config = config
         self.predict.set_max_batch_size(config.max_batch_size)  # type: ignore[attr-defined] # @serve.batch adds it
         self._scheduler.configure(config.max_batch_size, config.batch_wait_timeout_s)
@@ -104,6 +118,7 @@ class Classifier:
             "precision": self._engine.precision,
             "num_threads": self._num_threads,
             "batching": self._user_config.model_dump(),
+            "refused_user_config": self._refused,
         }
 
     async def classify(self, data: bytes) -> http.Classification:

@@ -1,0 +1,23 @@
+"""Fixtures that more than one test file needs."""
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real weights and photos, which are not part of the repository."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs real weights and photos in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def samples() -> dict[int, bytes]:
+    """One PNG for each digit that the bundled checkpoint reads."""
+    folder = REPOSITORY / "serve_app" / "bundled" / "samples"
+    return {int(path.stem): path.read_bytes() for path in sorted(folder.glob("*.png"))}

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_app.config import Args, ConfigError, StubTimes
+from serve_app.engine import create
+from serve_app.engine.base import Normalise, blank, buckets, top_classes
+from serve_app.engine.cpu import CpuEngine
+from serve_app.engine.stub import StubEngine
+from serve_app.model_spec import Geometry
+from serve_app.weights import Checkpoint, load
+
+LARGEST = 1024
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load(Args(weights="bundled"))
+
+
+def stub(top_k: int = 1) -> StubEngine:
+    return StubEngine(StubTimes(base_ms=0, per_image_ms=0), num_classes=10, top_k=top_k)
+
+
+# --- buckets -------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, LARGEST))
+def test_buckets_are_sorted_unique_and_end_in_the_maximum(max_batch_size: int) -> None:
+    sizes = buckets(max_batch_size)
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == max_batch_size
+    assert sizes[0] == 1
+
+
+@given(max_batch_size=st.integers(1, LARGEST), size=st.integers(1, LARGEST))
+def test_padding_adds_less_than_an_eighth(max_batch_size: int, size: int) -> None:
+    size = min(size, max_batch_size)
+    bucket = next(bucket for bucket in buckets(max_batch_size) if bucket >= size)
+    assert bucket == size or (size > 16 and bucket - size < size / 8)
+
+
+def test_eight_buckets_per_doubling() -> None:
+    assert buckets(64)[16:] == [18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52, 56, 60, 64]
+
+
+# --- warming -------------------------------------------------------------------------------------
+
+
+def test_every_bucket_is_cold_until_it_is_warmed() -> None:
+    engine = stub()
+    assert engine.cold_sizes(20) == buckets(20)
+    engine.warm_up(18)
+    assert engine.cold_sizes(20) == [size for size in buckets(20) if size != 18]
+
+
+def test_what_is_warm_stays_warm_for_another_maximum() -> None:
+    engine = stub()
+    for size in engine.cold_sizes(19):
+        engine.warm_up(size)
+    assert engine.cold_sizes(16) == []
+    assert engine.cold_sizes(20) == [20]
+
+
+# --- from pixels to the network and back ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_images", [1, 2, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_networks_input_is_channels_last_and_contiguous(num_images: int, dtype: torch.dtype) -> None:
+    pixels = torch.zeros((num_images, 6, 7, 3), dtype=torch.uint8)
+    inputs = Normalise(Geometry(), dtype)(pixels)
+    assert inputs.shape == (num_images, 3, 6, 7)
+    assert inputs.dtype == dtype
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_normalise_is_the_formula_of_the_geometry() -> None:
+    geometry = Geometry(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3).view(1, 16, 16, 3)
+    expected = (pixels / 255 - torch.tensor(geometry.mean)) / torch.tensor(geometry.std)
+    torch.testing.assert_close(Normalise(geometry, torch.float32)(pixels), expected.permute(0, 3, 1, 2))
+
+
+def test_bf16_inputs_are_rounded_once() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3).view(1, 16, 16, 3)
+    exact = Normalise(Geometry(), torch.float32)(pixels)
+    assert torch.equal(Normalise(Geometry(), torch.bfloat16)(pixels), exact.bfloat16())
+
+
+def test_normalise_leaves_the_pixels_as_they_are() -> None:
+    pixels = torch.full((1, 4, 4, 3), 9, dtype=torch.uint8)
+    Normalise(Geometry(), torch.float32)(pixels)
+    assert (pixels == 9).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_top_classes_are_softmax_best_first(dtype: torch.dtype) -> None:
+    scores, class_ids = top_classes(torch.tensor([[0.0, 3.0, 1.0], [2.0, -1.0, 1.0]], dtype=dtype), k=2)
+    assert class_ids.tolist() == [[1, 2], [0, 2]]
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores[0], torch.tensor([0.0, 3.0, 1.0]).softmax(0)[[1, 2]])
+
+
+def test_a_blank_is_of_the_networks_geometry() -> None:
+    image = blank(Geometry(crop_size=200))
+    assert image.shape == (200, 200, 3)
+    assert image.dtype == np.uint8
+
+
+# --- create --------------------------------------------------------------------------------------
+
+
+def test_cuda_without_a_gpu_says_what_to_set(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"device: cuda .* set ray_actor_options\.num_gpus"):
+        create(Args(device="cuda"), checkpoint, num_threads=1)
+
+
+def test_auto_without_a_gpu_is_the_cpu(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert isinstance(create(Args(device="auto"), checkpoint, num_threads=1), CpuEngine)
+
+
+def test_cpu_means_the_cpu_where_there_is_a_gpu(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert create(Args(device="cpu"), checkpoint, num_threads=1).device == "cpu"
+
+
+@pytest.mark.parametrize(("max_top_k", "num_classes"), [(3, 3), (100, 10)])
+def test_no_more_classes_are_given_than_there_are(checkpoint: Checkpoint, max_top_k: int, num_classes: int) -> None:
+    args = Args(device="stub", max_top_k=max_top_k, stub=StubTimes(base_ms=0, per_image_ms=0))
+    engine = create(args, checkpoint, num_threads=1)
+    engine.warm_up(1)
+    assert len(engine.infer([np.zeros((1, 1, 3), np.uint8)])[0].class_ids) == num_classes

@@ -1,0 +1,56 @@
+"""A service without Ray, a model or a decoder: what an image is worth follows from its bytes."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from serve_app.config import Args
+from serve_app.engine.base import Prediction
+from serve_app.http import Classification
+
+LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass
+class FakeService:
+    """Answers the image `n` (a number as text) with class n first, or raises what `raises` says of its bytes.
+
+    Decoding takes n ms, queueing 2n, the device 3n.
+    """
+
+    args: Args = field(default_factory=Args)
+    ready: bool = True
+    default_top_k: int = 2
+    max_top_k: int = len(LABELS)
+    model_name: str = "digits"
+    labels: tuple[str, ...] = LABELS
+    replica: str = "r-1"
+    raises: Mapping[bytes, Exception] = field(default_factory=dict)
+    seen: list[bytes] = field(default_factory=list)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: list[bytes] = field(default_factory=list)
+
+    def metadata(self) -> dict[str, Any]:
+        return {"name": self.model_name, "device": "fake"}
+
+    async def classify(self, data: bytes) -> Classification:
+        self.seen.append(data)
+        if error := self.raises.get(data):
+            raise error
+        if data == b"hang":
+            await self._hang(data)
+        best = int(data)
+        class_ids = (best + np.arange(len(LABELS), dtype=np.int64)) % len(LABELS)
+        scores = np.float32(0.5) ** np.arange(1, len(LABELS) + 1, dtype=np.float32)
+        return Classification(Prediction(class_ids, scores, 1, 3.0 * best), 1.0 * best, 2.0 * best)
+
+    async def _hang(self, data: bytes) -> None:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(data)
+            raise

@@ -1,0 +1,82 @@
+"""What Ray's documents advise, for comparison: decode in threads, `@serve.batch`, the device in a thread.
+
+The same HTTP application, decoder and stub device as the service's own; only the scheduler is missing.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from ray import serve
+from ray.serve import Application
+from starlette.applications import Starlette
+
+from serve_app import http, weights
+from serve_app.config import Args
+from serve_app.decode import Decoder, Pixels
+from serve_app.engine import Prediction, create
+
+DEFAULT_TOP_K = 5
+
+
+class PlainArgs(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    args: Args
+    max_batch_size: int
+    batch_wait_timeout_s: float
+
+
+@serve.deployment
+@serve.ingress()
+class Plain:
+    """Implements `http.Service`."""
+
+    ready = True
+    default_top_k = DEFAULT_TOP_K
+    replica = "plain"
+
+    def __init__(self, plain: PlainArgs) -> None:
+        checkpoint = weights.load(plain.args)
+        self.args = plain.args
+        self.model_name = checkpoint.spec.name
+        self.labels = checkpoint.spec.labels
+        self.max_top_k = checkpoint.spec.num_classes
+        self._decode = Decoder(checkpoint.spec.geometry, plain.args.max_image_pixels)
+        self._decode_threads = ThreadPoolExecutor(1)
+        self._engine = create(plain.args, checkpoint, num_threads=1)
+        self._device_thread = ThreadPoolExecutor(1)
+        for size in self._engine.cold_sizes(plain.max_batch_size):
+            self._engine.warm_up(size)
+        self.predict.set_max_batch_size(plain.max_batch_size)  # type: ignore[attr-defined]
+        self.predict.set_batch_wait_timeout_s(plain.batch_wait_timeout_s)  # type: ignore[attr-defined]
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return http.build_app(self)
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "arch": "stub",
+            "weights": "none",
+            "precision": "none",
+            "device": "stub",
+            "num_classes": len(self.labels),
+            "notice": None,
+        }
+
+    async def classify(self, data: bytes) -> http.Classification:
+        started = perf_counter()
+        pixels = await asyncio.get_running_loop().run_in_executor(self._decode_threads, self._decode, data)
+        decode_ms = (perf_counter() - started) * 1e3
+        return http.Classification(await self.predict(pixels), decode_ms, queue_ms=0.0)
+
+    @serve.batch
+    async def predict(self, images: list[Pixels]) -> list[Prediction]:
+        return await asyncio.get_running_loop().run_in_executor(self._device_thread, self._engine.infer, images)
+
+
+def build_app(args: PlainArgs) -> Application:
+    application: Application = Plain.bind(args)  # type: ignore[attr-defined]
+    return application

@@ -1,0 +1,76 @@
+"""`serve-app run`: what it says, how it fails, and that nothing is left when it ends."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from serve_app.cli import ports
+from tests.serve.service import config, running, started
+
+
+def test_ctrl_c_ends_with_status_0_and_leaves_no_process_and_no_port() -> None:
+    with running(config()) as service:
+        assert service.stop(signal.SIGINT) == 0
+        assert service.leftovers() == []
+        assert ports.is_free(service.content["http_options"]["port"])
+
+
+def test_two_instances_run_side_by_side(samples: dict[int, bytes]) -> None:
+    with running(config()) as one, running(config()) as other:
+        assert [service.post(samples[7])[0][0] for service in (one, other)] == [200, 200]
+        assert other.stop(signal.SIGTERM) == 0
+        assert one.post(samples[7])[0][0] == 200
+
+
+def test_a_busy_port_is_named_with_its_owner_before_anything_starts() -> None:
+    content = config()
+    with started(content) as service:
+        with port_held(content["http_options"]["port"]) as pid:
+            assert service.process.wait(60) == 1
+        assert f"in use by process {pid}" in service.output
+
+
+def test_a_model_that_cannot_load_ends_the_command_and_says_why() -> None:
+    with started(config({"weights": "/nowhere/model.pth", "arch": "resnet18"})) as service:
+        assert service.process.wait(120) == 1
+        assert "there is no file /nowhere/model.pth" in service.output
+
+
+def test_a_wrong_config_starts_nothing() -> None:
+    content = config(max_ongoing_request=7)
+    with started(content) as service:
+        assert service.process.wait(60) == 2
+        assert "max_ongoing_request" in service.output
+        assert "did you mean `max_ongoing_requests`?" in service.output
+
+
+def test_fallback_weights_are_announced(tmp_path: Path, samples: dict[int, bytes]) -> None:
+    content = config({"arch": "resnet18", "weights": "DEFAULT", "fallback_weights": "bundled"})
+    # An empty cache, and a proxy that refuses: a machine without network, wherever this test runs.
+    offline = {"TORCH_HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9"}
+    with running(content, **offline) as service:
+        assert "Serving the bundled digits checkpoint instead" in service.output
+        _, model = service.get("/v2/models/digits")
+        assert "Serving the bundled digits checkpoint instead" in model["notice"]
+        assert service.post(samples[4])[0][1]["images"][0]["classes"][0]["label"] == "four"
+
+
+def test_plain_serve_run_takes_the_same_file(samples: dict[int, bytes]) -> None:
+    with started(config(), command=("serve", "run", "--address", "local")) as service:
+        service.wait_until_ready()
+        assert service.post(samples[7])[0][1]["images"][0]["classes"][0]["label"] == "seven"
+        assert service.stop(signal.SIGINT) == 0
+
+
+@contextmanager
+def port_held(port: int) -> Iterator[int]:
+    """Another process listens on `port`; its pid."""
+    script = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); print(flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.kill()

@@ -1,0 +1,155 @@
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from serve_app.config import (
+    Args,
+    ConfigError,
+    StubTimes,
+    UserConfig,
+    max_ongoing_requests,
+    max_queued_requests,
+    parse_user_config,
+    resolve_num_threads,
+    validation_lines,
+)
+
+
+def lines_of(model: type[BaseModel], raw: Any) -> str:
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate(raw)
+    return validation_lines(refused.value)
+
+
+@pytest.mark.parametrize("model", [Args, UserConfig, StubTimes])
+def test_an_unknown_key_is_refused_by_name(model: type[BaseModel]) -> None:
+    assert lines_of(model, {"max_batch_sizes": 8}).startswith("max_batch_sizes: ")
+
+
+def test_an_unknown_key_within_a_key_is_named_with_its_path() -> None:
+    assert lines_of(Args, {"stub": {"base": 1}}).startswith("stub.base: ")
+
+
+@pytest.mark.parametrize("model", [Args, UserConfig, StubTimes])
+def test_settings_cannot_be_changed_after_the_fact(model: type[BaseModel]) -> None:
+    settings = model()
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(settings, next(iter(model.model_fields)), None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("weights", ""),
+        ("fallback_weights", "DEFAULT"),
+        ("model_name", ""),
+        ("model_name", "a/b"),
+        ("model_name", ".hidden"),
+        ("model_name", "a" * 65),
+        ("model_name", "name\n"),
+        ("device", "gpu"),
+        ("precision", "fp16"),
+        ("decode", "gpu"),
+        ("num_threads", 0),
+        ("num_threads", 1025),
+        ("num_threads", "some"),
+        ("max_image_bytes", 0),
+        ("max_image_pixels", 0),
+        ("max_images", 0),
+        ("max_top_k", 0),
+        ("max_top_k", 1001),
+        ("stub", {"base_ms": -1}),
+    ],
+)
+def test_an_argument_out_of_range_is_refused_by_name(key: str, value: object) -> None:
+    assert lines_of(Args, {key: value}).startswith(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_batch_size", 0),
+        ("max_batch_size", 1025),
+        ("max_batch_size", 1.5),
+        ("max_batch_size", "many"),
+        ("max_batch_size", None),
+        ("batch_wait_timeout_s", -0.1),
+        ("batch_wait_timeout_s", 61),
+        ("batch_wait_timeout_s", float("nan")),
+        ("top_k", 0),
+        ("top_k", 1001),
+    ],
+)
+def test_a_user_setting_out_of_range_is_refused_by_name(key: str, value: object) -> None:
+    assert lines_of(UserConfig, {key: value}).startswith(key)
+
+
+def test_a_request_limit_below_the_image_limit_is_refused_with_both_and_the_fix() -> None:
+    lines = lines_of(Args, {"max_image_bytes": 100, "max_request_bytes": 99})
+    assert "max_request_bytes (99) is below max_image_bytes (100): raise max_request_bytes or lower" in lines
+
+
+def test_a_request_may_be_as_large_as_one_image() -> None:
+    assert Args(max_image_bytes=100, max_request_bytes=100).max_request_bytes == 100
+
+
+@given(st.integers(1, 1024))
+def test_a_replica_takes_at_least_two_full_batches_and_queues_more_than_it_works_on(max_batch_size: int) -> None:
+    assert 2 * max_batch_size <= max_ongoing_requests(max_batch_size) < max_queued_requests(max_batch_size)
+
+
+def test_the_default_top_k_is_within_the_default_limit() -> None:
+    assert UserConfig().top_k <= Args().max_top_k
+
+
+@given(st.floats(1, 256), st.integers(1, 256))
+def test_replicas_times_threads_fit_the_cores(num_cpus: float, cores: int) -> None:
+    replicas = int(cores // num_cpus)
+    assert replicas * resolve_num_threads(None, num_cpus, cores) <= cores
+
+
+@given(st.none() | st.just("all"), st.floats(0, 256), st.integers(0, 256))
+def test_there_is_always_a_thread(requested: str | None, num_cpus: float, cores: int) -> None:
+    assert resolve_num_threads(requested, num_cpus, cores) >= 1
+
+
+@pytest.mark.parametrize(
+    ("requested", "num_cpus", "cores", "threads"),
+    [
+        (None, 0, 8, 1),
+        (None, 0.5, 8, 1),
+        (None, 2, 8, 2),
+        (None, 2.9, 8, 2),
+        (None, 16, 8, 8),
+        ("all", 1, 8, 8),
+        (3, 1, 8, 3),
+    ],
+)
+def test_threads_follow_the_reserved_cpus_unless_a_number_is_given(
+    requested: int | str | None, num_cpus: float, cores: int, threads: int
+) -> None:
+    assert resolve_num_threads(requested, num_cpus, cores) == threads
+
+
+@pytest.mark.parametrize("raw", [None, {}])
+def test_no_user_config_means_the_defaults(raw: dict[str, Any] | None) -> None:
+    assert parse_user_config(raw) == UserConfig()
+
+
+def test_a_user_config_keeps_its_values() -> None:
+    assert parse_user_config({"max_batch_size": 3, "top_k": 2}) == UserConfig(max_batch_size=3, top_k=2)
+
+
+def test_every_wrong_key_of_a_user_config_is_named_in_one_message() -> None:
+    with pytest.raises(ConfigError, match=r"^user_config: max_batch_size: .+; topk: .+$"):
+        parse_user_config({"max_batch_size": 0, "topk": 1})
+
+
+def test_a_message_has_neither_urls_nor_class_names() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_user_config({"max_batch_size": "x", "topk": 1})
+    assert not re.search(r"https?://|UserConfig|pydantic", str(refused.value))

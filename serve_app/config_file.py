@@ -15,15 +15,16 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from ray.runtime_env import RuntimeEnv
 from ray.serve.config import AutoscalingConfig
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import HTTPOptionsSchema, ServeDeploySchema
 
 from serve_app.config import Args, ConfigError, UserConfig, max_ongoing_requests, max_queued_requests
 
 IMPORT_PATH = "serve_app.app:build_app"
 DEPLOYMENT = "Classifier"
 # Ray's own defaults (ray.serve: schema.py, _private/constants.py), for the keys a file leaves out.
-RAY_TARGET_ONGOING_REQUESTS = 2
+RAY_AUTO = {"max_replicas": 100}
 RAY_GRACEFUL_SHUTDOWN_TIMEOUT_S = 20
+RAY_SMALLEST_SHARE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def read(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: not a Ray Serve config: it must be a mapping with `applications`")
@@ -81,7 +82,7 @@ def _unknown_keys(model: type[BaseModel], value: Any, at: str) -> Iterator[Findi
     for key, inner in value.items():
         where = f"{at}.{key}" if at else str(key)
         if key not in known:
-            yield Finding("error", where, _did_you_mean(str(key), known))
+            yield Finding("error", where, _did_you_mean(key, known))
         elif key == "runtime_env":
             yield from _unknown_runtime_env_keys(inner, where)
         elif key in model.model_fields:
@@ -111,8 +112,8 @@ def _unknown_runtime_env_keys(value: Any, at: str) -> Iterator[Finding]:
             yield Finding("error", f"{at}.{key}", _did_you_mean(key, RuntimeEnv.known_fields))
 
 
-def _did_you_mean(key: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.6)
+def _did_you_mean(key: object, known: set[str]) -> str:
+    near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.6)
     hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
     return f"unknown key `{key}`, which Ray would ignore or refuse; {hint}"
 
@@ -123,11 +124,30 @@ def _type_errors(model: type[BaseModel], value: Any, at: str, but: list[Finding]
         model.model_validate(value)
     except ValidationError as error:
         found = [
-            Finding("error", _join(at, _as_path(e["loc"])), e["msg"].removeprefix("Value error, "))
+            Finding("error", _join(at, _key_in(value, e["loc"])) or "applications", _reason(e["msg"]))
             for e in error.errors()
         ]
         return [finding for finding in found if finding.key not in {f.key for f in but}]
+    except (TypeError, AttributeError) as error:  # some of Ray's own validators trip over a wrong type
+        return [Finding("error", at or "applications", str(error))]
     return []
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _key_in(value: Any, location: tuple[int | str, ...]) -> str:
+    """The part of pydantic's location that stands in the file: it also names the members of a union."""
+    steps: list[int | str] = []
+    for step in location:
+        inside = step in value if isinstance(value, dict) else isinstance(value, list) and isinstance(step, int)
+        if inside:
+            value = value[step]
+        elif not isinstance(value, dict) or step != location[-1]:
+            break
+        steps.append(step)
+    return _as_path(tuple(steps))
 
 
 def _as_path(location: tuple[int | str, ...]) -> str:
@@ -148,7 +168,7 @@ def _check_application(
     findings = [*_unknown_keys(Args, raw_args, f"{at}.args")]
     findings += _type_errors(Args, raw_args, f"{at}.args", but=findings)
     yield from findings
-    for i, deployment in enumerate(application.get("deployments", [])):
+    for i, deployment in enumerate(application.get("deployments") or [{"name": DEPLOYMENT}]):
         where = f"{at}.deployments[{i}]"
         if deployment["name"] != DEPLOYMENT:
             yield Finding("error", f"{where}.name", f"there is one deployment, `{DEPLOYMENT}`")
@@ -160,9 +180,12 @@ def _check_application(
         if not findings and not wrong:
             knobs = _Knobs(Args.model_validate(raw_args), UserConfig.model_validate(raw_user_config), deployment)
             yield from _check_queue(knobs, where)
-            yield from _check_autoscaling(knobs, where)
             yield from _check_times(knobs, where, content.get("http_options", {}))
-            yield from _check_resources(knobs, where, at, resources)
+            invalid = _type_errors(AutoscalingConfig, knobs.autoscaling or {}, f"{where}.autoscaling_config")
+            yield from invalid
+            if not invalid:
+                yield from _check_autoscaling(knobs, where)
+                yield from _check_resources(knobs, where, at, resources)
 
 
 @dataclass(frozen=True)
@@ -182,15 +205,16 @@ class _Knobs:
 
     @property
     def autoscaling(self) -> dict[str, Any] | None:
-        """The autoscaling settings, with Ray's defaults for `num_replicas: auto`; None: a fixed number."""
-        explicit = self.deployment.get("autoscaling_config")
-        return explicit or ({} if self.deployment.get("num_replicas") == "auto" else None)
+        """The autoscaling settings, over Ray's defaults for `num_replicas: auto`; None: a fixed number."""
+        explicit = self.deployment.get("autoscaling_config") or {}
+        auto = RAY_AUTO if self.deployment.get("num_replicas") == "auto" else {}
+        return {**auto, **explicit} or None
 
     @property
     def max_replicas(self) -> int:
         if self.autoscaling is None:
             return int(self.deployment.get("num_replicas") or 1)
-        return int(self.autoscaling.get("max_replicas", 100 if not self.autoscaling else 1))
+        return int(self.autoscaling.get("max_replicas", 1))
 
     def actor_option(self, name: str, default: float) -> float:
         value = self.deployment.get("ray_actor_options", {}).get(name)
@@ -230,14 +254,11 @@ def _check_queue(knobs: _Knobs, at: str) -> Iterator[Finding]:
 def _check_autoscaling(knobs: _Knobs, at: str) -> Iterator[Finding]:
     if knobs.autoscaling is None:
         return
-    try:
-        AutoscalingConfig.model_validate(knobs.autoscaling)
-    except ValidationError as error:
-        for e in error.errors():
-            yield Finding("error", _join(f"{at}.autoscaling_config", _as_path(e["loc"])), e["msg"])
-        return
     key = f"{at}.autoscaling_config.target_ongoing_requests"
-    target = knobs.autoscaling.get("target_ongoing_requests", RAY_TARGET_ONGOING_REQUESTS)
+    target = AutoscalingConfig.model_validate(knobs.autoscaling).get_target_ongoing_requests()
+    if target is None:  # written as null
+        yield Finding("error", key, f"set it to {math.ceil(1.5 * knobs.max_batch_size)}: without it nothing scales")
+        return
     if target < knobs.max_batch_size:
         yield Finding(
             "error",
@@ -255,7 +276,7 @@ def _check_autoscaling(knobs: _Knobs, at: str) -> Iterator[Finding]:
 
 
 def _check_times(knobs: _Knobs, at: str, http_options: dict[str, Any]) -> Iterator[Finding]:
-    request_timeout_s = http_options.get("request_timeout_s")
+    request_timeout_s = HTTPOptionsSchema.model_validate(http_options).request_timeout_s
     if request_timeout_s is None:
         yield Finding(
             "error",
@@ -271,7 +292,7 @@ def _check_times(knobs: _Knobs, at: str, http_options: dict[str, Any]) -> Iterat
             f"a wait of {wait_s:g} s is not below request_timeout_s ({request_timeout_s:g}): a lone request "
             "would time out waiting for company",
         )
-    shutdown_s = knobs.deployment.get("graceful_shutdown_timeout_s", RAY_GRACEFUL_SHUTDOWN_TIMEOUT_S)
+    shutdown_s = float(knobs.deployment.get("graceful_shutdown_timeout_s", RAY_GRACEFUL_SHUTDOWN_TIMEOUT_S))
     if shutdown_s < request_timeout_s:
         yield Finding(
             "error",
@@ -297,7 +318,9 @@ def _check_resources(knobs: _Knobs, at: str, application: str, resources: Resour
             f"{application}.args.num_threads",
             f"`all` for each of {knobs.max_replicas} replicas oversubscribes the cores; leave it out, and set num_cpus",
         )
-    gpus_needed = math.ceil(knobs.max_replicas / math.floor(1 / num_gpus + 1e-9)) if num_gpus else 0
+    gpus_needed = (
+        math.ceil(knobs.max_replicas / math.floor(1 / max(num_gpus, RAY_SMALLEST_SHARE) + 1e-9)) if num_gpus else 0
+    )
     if resources.gpus is not None and gpus_needed > resources.gpus:
         yield Finding(
             "error",

@@ -5,6 +5,7 @@ key `serve_app`, or from a JSON file of the same name beside the weights.
 """
 
 import hashlib
+import http.client
 import json
 import logging
 import pickle
@@ -167,7 +168,7 @@ def _reachable(url: str) -> bool:
             request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - torchvision's own https URL
             with urllib.request.urlopen(request, timeout=PROBE_TIMEOUT_S):  # noqa: S310
                 answered.set()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             logger.info("%s: %s", url, error)
 
     thread = threading.Thread(target=probe, daemon=True)
@@ -228,13 +229,13 @@ def _read_safetensors(path: Path) -> tuple[StateDict, Card | None]:
 def _read_pth(path: Path) -> StateDict:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise WeightsError(
-            f"weights: {path} holds more than tensors, which could run code when loaded; "
-            "save the weights alone: torch.save(model.state_dict(), path)"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"weights: {path} is not a torch state dict: {error}") from None
+    except Exception as error:  # a damaged pickle raises whatever the unpickler trips over
+        if isinstance(error, pickle.UnpicklingError) and "global" in str(error).lower():
+            raise WeightsError(
+                f"weights: {path} holds more than tensors, which could run code when loaded; "
+                "save the weights alone: torch.save(model.state_dict(), path)"
+            ) from None
+        raise WeightsError(f"weights: {path} is damaged, or no file that torch.save wrote") from error
     return _unwrapped(loaded, path)
 
 
@@ -243,22 +244,24 @@ def _unwrapped(loaded: Any, path: Path) -> StateDict:
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(t, torch.Tensor) for t in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in loaded.items()
+    ):
         raise WeightsError(f"weights: {path} holds no state dict (a mapping of names to tensors)")
     return {key.removeprefix("module."): tensor for key, tensor in loaded.items()}
 
 
 def _read_card_beside(path: Path) -> Card | None:
     beside = path.with_suffix(".json")
-    return _parse_card(beside.read_text("utf-8"), beside) if beside.is_file() else None
+    return _parse_card(beside.read_bytes(), beside) if beside.is_file() else None
 
 
-def _parse_card(raw: str, path: Path) -> Card:
+def _parse_card(raw: str | bytes, path: Path) -> Card:
     try:
         return Card.model_validate(json.loads(raw))
     except ValidationError as error:
         raise WeightsError(f"{path}: {validation_lines(error)}") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: not JSON: {error}") from None
 
 
@@ -273,8 +276,8 @@ def _agreed_arch(arch: str | None, card: Card, path: Path) -> str:
 
 def _labels(card: Card, state_dict: StateDict, path: Path) -> tuple[str, ...]:
     """One label per class: the card's, ImageNet's for 1000 classes, else the class numbers."""
-    if "fc.weight" not in state_dict:
-        raise WeightsError(f"weights: {path.name} has no `fc.weight`, so it is no torchvision ResNet")
+    if "fc.weight" not in state_dict or state_dict["fc.weight"].dim() != 2:
+        raise WeightsError(f"weights: {path.name} has no `fc.weight` matrix, so it is no torchvision ResNet")
     num_classes = state_dict["fc.weight"].shape[0]
     if card.labels is not None:
         if len(card.labels) != num_classes:

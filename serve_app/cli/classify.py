@@ -12,6 +12,7 @@ import aiohttp
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -84,30 +85,32 @@ async def _classify_one(session: aiohttp.ClientSession, endpoint: str, path: Pat
     try:
         data = await asyncio.to_thread(path.read_bytes)
         async with session.post(endpoint, data=data) as response:
-            text = await response.text()
+            text = await response.text(errors="replace")
             status = response.status
+    except TimeoutError:  # an OSError too, but one without words
+        return Outcome(path, [], "no answer in time")
     except OSError as error:  # a file that cannot be read, a service that cannot be reached
         return Outcome(path, [], error.strerror or str(error))
-    except (aiohttp.ClientError, TimeoutError) as error:
-        return Outcome(path, [], str(error) or "no answer in time")
+    except aiohttp.ClientError as error:
+        return Outcome(path, [], str(error) or type(error).__name__)
     try:
         answer = json.loads(text)
-    except ValueError:
-        answer = {"error": text[:200].strip() or "no answer"}
-    if status != 200:
-        return Outcome(path, [], f"{status}: {answer.get('error', text[:200])}")
-    return Outcome(path, answer["images"][0]["classes"], None)
+        if status == 200:
+            return Outcome(path, answer["images"][0]["classes"], None)
+        return Outcome(path, [], f"{status}: {answer['error']}")
+    except (ValueError, TypeError, LookupError):  # not our service, or a proxy in front of it
+        return Outcome(path, [], f"{status}: {text[:200].strip() or 'no answer'}")
 
 
 def _print_table(outcomes: list[Outcome]) -> None:
     table = Table("file", "class", "score", "then")
     for outcome in outcomes:
         if outcome.error:
-            table.add_row(str(outcome.path), f"[red]{outcome.error}[/]", "", "")
+            table.add_row(Text(str(outcome.path)), Text(outcome.error, "red"), "", "")
         else:
             best, *others = outcome.classes
             then = ", ".join(f"{c['label']} {c['score']:.2f}" for c in others)
-            table.add_row(str(outcome.path), best["label"], f"{best['score']:.3f}", then)
+            table.add_row(Text(str(outcome.path)), Text(best["label"]), f"{best['score']:.3f}", Text(then))
     failed = sum(outcome.error is not None for outcome in outcomes)
     table.caption = f"{len(outcomes) - failed} classified, {failed} failed"
     Console().print(table)

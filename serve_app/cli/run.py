@@ -207,7 +207,7 @@ def _log_folder() -> str:
     return f"{global_worker.node.get_session_dir_path()}/logs/serve"  # type: ignore[union-attr]
 
 
-def _announce(content: dict[str, Any], proxy: str, dashboard: str) -> None:
+def _announce(content: dict[str, Any], proxy: str, dashboard: str | None) -> None:
     """The last lines of `make serve`: what runs where, how to try it, how to change it."""
     for url in _urls(content):
         names = _get(url, "/v2/models") or {"models": []}

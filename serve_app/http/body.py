@@ -14,6 +14,7 @@ from serve_app.errors import BadMultipart, BodyTooLarge, EmptyBody, TooManyImage
 
 MAX_PART_HEADER_BYTES = 4096
 MAX_NAME_LENGTH = 200
+MAX_LENGTH_DIGITS = 18
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Upload:
     """One encoded image as it came. `name` is the client's file name, None for a raw body."""
 
     name: str | None
-    data: bytes | bytearray
+    data: bytearray
     too_large: bool = False
     """It passed `max_image_bytes`; what was read of it has been dropped."""
 
@@ -43,13 +44,13 @@ async def read_uploads(request: Request, limits: Args) -> list[Upload]:
     return await _read_multipart(request, boundary, limits)
 
 
-async def _read_raw(request: Request, max_bytes: int) -> bytes:
+async def _read_raw(request: Request, max_bytes: int) -> bytearray:
     body = bytearray()
     async for chunk in _bounded(request, max_bytes, "an image"):
         body += chunk
     if not body:
         raise EmptyBody("the body is empty: send an image, e.g. curl --data-binary @photo.jpg")
-    return bytes(body)
+    return body
 
 
 async def _read_multipart(request: Request, boundary: bytes, limits: Args) -> list[Upload]:
@@ -71,8 +72,9 @@ async def _read_multipart(request: Request, boundary: bytes, limits: Args) -> li
 async def _bounded(request: Request, max_bytes: int, what: str) -> AsyncIterator[bytes]:
     message = f"{what} may have at most {max_bytes:,} bytes"
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise BodyTooLarge(f"{message}, and this body has {int(declared):,}")
+    # Cut, because Python refuses to convert thousands of digits; what is left is large enough.
+    if declared.isdecimal() and int(declared[:MAX_LENGTH_DIGITS]) > max_bytes:
+        raise BodyTooLarge(f"{message}, and this body has {int(declared[:MAX_LENGTH_DIGITS]):,}")
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
@@ -138,7 +140,10 @@ class _Collector:
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         upload = self.uploads[-1]
         upload.too_large |= len(upload.data) + end - start > self.limits.max_image_bytes
-        upload.data = bytearray() if upload.too_large else upload.data + data[start:end]
+        if upload.too_large:
+            upload.data = bytearray()
+        else:
+            upload.data += data[start:end]  # in place: to copy what came before at every chunk is quadratic
 
     def _end(self) -> None:
         self.complete = True

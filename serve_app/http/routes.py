@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -77,6 +77,7 @@ def build_app(service: Service) -> Starlette:
         exception_handlers={
             RequestError: _request_error,
             HTTPException: _http_exception,
+            ClientDisconnect: _client_left,
             Exception: _bug,
         },
     )
@@ -189,6 +190,11 @@ async def _http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     return JSONResponse({"error": error.detail, "code": code}, status_code=error.status_code, headers=error.headers)
+
+
+async def _client_left(_: Request, __: Exception) -> Response:
+    """Nobody reads this answer; without it a client that leaves while sending would count as a bug."""
+    return Response(status_code=499)
 
 
 async def _bug(request: Request, error: Exception) -> Response:

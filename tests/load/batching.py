@@ -5,6 +5,7 @@ decode, Ray Serve's replica and its `@serve.batch`.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def plain(batch_wait_timeout_s: float) -> dict[str, Any]:
     return content
 
 
-CANDIDATES = {
+CANDIDATES: dict[str, Callable[[], dict[str, Any]]] = {
     "slot-first, wait 0": slot_first,
     "plain @serve.batch, wait 0": lambda: plain(0),
     "plain @serve.batch, wait 2 ms": lambda: plain(0.002),

@@ -182,14 +182,15 @@ def started(
                 assert service.leftovers() == []
                 assert ports.is_free(content["http_options"]["port"])
         finally:
-            for left in (process, *service.leftover_processes()):
+            process.kill()
+            for left in service.leftover_processes():
                 left.kill()
 
 
 def mean_batch(answers: Sequence[Answer]) -> float:
     """Images per execution, as the answers tell it: an execution of n images is named by n answers."""
     sizes = [image["batch_size"] for status, body in answers if status == 200 for image in body["images"]]
-    return len(sizes) / sum(1 / size for size in sizes)
+    return float(len(sizes) / sum(1 / size for size in sizes))
 
 
 def statuses(answers: Sequence[Answer]) -> dict[int, int]:

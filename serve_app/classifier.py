@@ -139,10 +139,12 @@ class Classifier:
     @serve.batch(max_batch_size=DEFAULTS.max_batch_size, batch_wait_timeout_s=0)
     async def predict(self, images: list[Pixels]) -> list[Prediction]:
         """uint8 (crop_size, crop_size, 3) each -> one Prediction each, from one execution on the device."""
-        return await self._on_device(self._engine.infer, images)
+        on_device = self._on_device(self._engine.infer, images)
+        self._scheduler.started()
+        return await on_device
 
-    async def _on_device(self, function: Callable[[Argument], Returned], argument: Argument) -> Returned:
-        return await asyncio.get_running_loop().run_in_executor(self._device_thread, function, argument)
+    def _on_device(self, function: Callable[[Argument], Returned], argument: Argument) -> asyncio.Future[Returned]:
+        return asyncio.get_running_loop().run_in_executor(self._device_thread, function, argument)
 
 
 def _num_threads(args: Args) -> int:

@@ -32,12 +32,30 @@ class _Waiting(Generic[Item, Result]):
     outcome: "asyncio.Future[Scheduled[Result]]"
 
 
+@dataclass(frozen=True)
+class _Finished(Generic[Item, Result]):
+    batch: list[_Waiting[Item, Result]]
+    results: Sequence[Result | BaseException]
+    released: float
+
+    def deliver(self) -> None:
+        for waiting, result in zip(self.batch, self.results, strict=True):
+            if waiting.outcome.done():  # its caller has gone meanwhile
+                continue
+            if isinstance(result, BaseException):
+                waiting.outcome.set_exception(result)
+            else:
+                waiting.outcome.set_result(Scheduled(result, (self.released - waiting.since) * 1e3))
+
+
 class Scheduler(Generic[Item, Result]):
     """Releases waiting items to `execute`, first come first served.
 
     `execute(items)` runs one batch and returns, in order, a result or an exception for each item.
     While it runs, the slot is taken and items wait. A free slot takes what waits: at once, or, with
     `batch_wait_timeout_s`, when `max_batch_size` items wait or the oldest has waited that long.
+
+    Results are held back until the next batch has started (see `started`), or there is none.
     """
 
     def __init__(
@@ -51,6 +69,7 @@ class Scheduler(Generic[Item, Result]):
         self._batch_wait_timeout_s = batch_wait_timeout_s
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._finished: _Finished[Item, Result] | None = None
         self._wake: asyncio.Handle | None = None
 
     def __len__(self) -> int:
@@ -105,11 +124,6 @@ class Scheduler(Generic[Item, Result]):
             return
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._max_batch_size))]
         self._running = asyncio.create_task(self._run(batch))
-        self._running.add_done_callback(self._slot_freed)
-
-    def _slot_freed(self, _: asyncio.Task[None]) -> None:
-        self._running = None
-        self._release()
 
     async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
         released = asyncio.get_running_loop().time()
@@ -124,10 +138,20 @@ class Scheduler(Generic[Item, Result]):
             raise
         except Exception as error:
             results = [error] * len(batch)
-        for waiting, result in zip(batch, results, strict=True):
-            if waiting.outcome.done():  # its caller has gone meanwhile
-                continue
-            if isinstance(result, BaseException):
-                waiting.outcome.set_exception(result)
-            else:
-                waiting.outcome.set_result(Scheduled(result, (released - waiting.since) * 1e3))
+        finally:
+            self._running = None
+            self.started()  # a batch that never started must not keep the last one's answers
+        self._finished = _Finished(batch, results, released)
+        self._release()
+        if self._running is None:
+            self.started()
+
+    def started(self) -> None:
+        """`execute` calls this once the device works on its batch: now the last batch's callers wake.
+
+        To write N answers keeps the event loop busy for about N ms. Done before the next batch is on
+        its way, it left the device idle for as long as it worked (a cycle of 19 ms for 8.4 ms of work).
+        """
+        finished, self._finished = self._finished, None
+        if finished is not None:
+            finished.deliver()

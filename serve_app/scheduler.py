@@ -133,9 +133,7 @@ class Scheduler(Generic[Item, Result]):
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
         except asyncio.CancelledError:  # the replica stops: nobody may wait for an answer any more
-            for waiting in batch:
-                waiting.outcome.cancel()
-            raise
+            results = [asyncio.CancelledError()] * len(batch)
         except Exception as error:
             results = [error] * len(batch)
         finally:

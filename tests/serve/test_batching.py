@@ -7,12 +7,13 @@ import pytest
 from tests.serve.service import Service, config, running, statuses
 
 MAX_BATCH_SIZE = 16
+# A batch takes a second, so that a slow machine too has decoded all images before the second batch.
 
 
 @pytest.fixture(scope="module", params=["1", "0"], ids=["haproxy", "ordinary proxy"])
 def service(request: pytest.FixtureRequest) -> Iterator[Service]:
     content = config(
-        {"device": "stub", "stub": {"base_ms": 250, "per_image_ms": 0}},
+        {"device": "stub", "stub": {"base_ms": 1000, "per_image_ms": 0}},
         max_ongoing_requests=4 * MAX_BATCH_SIZE,
         user_config={"max_batch_size": MAX_BATCH_SIZE},
     )

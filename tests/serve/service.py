@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import psutil
 import yaml
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve_app.cli import ports
@@ -137,8 +138,11 @@ class Service:
         total = 0.0
         async with aiohttp.ClientSession() as session:
             for target in targets[0]["targets"]:
-                async with session.get(f"http://{target}/metrics") as response:
-                    families = list(text_string_to_metric_families(await response.text()))
+                # Ray lists endpoints that may not be up: its monitor's fixed port, with two instances.
+                families: list[Metric] = []
+                with suppress(aiohttp.ClientConnectorError):
+                    async with session.get(f"http://{target}/metrics") as response:
+                        families = list(text_string_to_metric_families(await response.text()))
                 samples = [s for family in families for s in family.samples if s.name == f"ray_{name}"]
                 total += sum(sample.value for sample in samples)
         return total

@@ -124,17 +124,17 @@ def _type_errors(model: type[BaseModel], value: Any, at: str, but: list[Finding]
         model.model_validate(value)
     except ValidationError as error:
         found = [
-            Finding("error", _join(at, _key_in(value, e["loc"])) or "applications", _reason(e["msg"]))
+            Finding(
+                "error",
+                _join(at, _key_in(value, e["loc"])) or "applications",
+                e["msg"].removeprefix("Value error, "),
+            )
             for e in error.errors()
         ]
         return [finding for finding in found if finding.key not in {f.key for f in but}]
     except (TypeError, AttributeError) as error:  # some of Ray's own validators trip over a wrong type
         return [Finding("error", at or "applications", str(error))]
     return []
-
-
-def _reason(message: str) -> str:
-    return message.removeprefix("Value error, ")
 
 
 def _key_in(value: Any, location: tuple[int | str, ...]) -> str:

@@ -136,9 +136,8 @@ class Scheduler(Generic[Item, Result]):
             results = [asyncio.CancelledError()] * len(batch)
         except Exception as error:
             results = [error] * len(batch)
-        finally:
-            self._running = None
-            self.started()  # a batch that never started must not keep the last one's answers
+        self._running = None
+        self.started()  # a batch that never started must not keep the last one's answers
         self._finished = _Finished(batch, results, released)
         self._release()
         if self._running is None:

@@ -27,10 +27,11 @@ def test_two_instances_run_side_by_side(samples: dict[int, bytes]) -> None:
 
 def test_a_busy_port_is_named_with_its_owner_before_anything_starts() -> None:
     content = config()
-    with started(content) as service:
-        with port_held(content["http_options"]["port"]) as pid:
-            assert service.process.wait(60) == 1
-        assert f"in use by process {pid}" in service.output
+    with port_held(content["http_options"]["port"]) as holder, started(content) as service:
+        assert service.process.wait(60) == 1
+        assert f"in use by process {holder.pid}" in service.output
+        holder.kill()  # `started` asserts that the port is free afterwards
+        holder.wait()
 
 
 def test_a_model_that_cannot_load_ends_the_command_and_says_why() -> None:
@@ -66,11 +67,11 @@ def test_plain_serve_run_takes_the_same_file(samples: dict[int, bytes]) -> None:
 
 
 @contextmanager
-def port_held(port: int) -> Iterator[int]:
-    """Another process listens on `port`; its pid."""
+def port_held(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, which listens on `port`."""
     script = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); print(flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        yield process.pid
+        yield process
         process.kill()

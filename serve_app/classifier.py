@@ -6,6 +6,7 @@ costs, and was no faster on an H200 (3,810 against 4,380 requests/s).
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -31,6 +32,9 @@ from serve_app.scheduler import Scheduler
 
 logger = logging.getLogger("ray.serve")
 DEFAULTS = UserConfig()
+# For how long a busy event loop may keep the GIL from the device's thread. Python's own 5 ms are more
+# than half of an 8 ms batch: 500 requests/s took 23.9 ms at the median with them, 21.8 ms with these.
+GIL_SWITCH_INTERVAL_S = 0.0005
 Argument = TypeVar("Argument")
 Returned = TypeVar("Returned")
 
@@ -45,6 +49,7 @@ class Classifier:
     """Classifies images. Implements `http.Service`."""
 
     def __init__(self, args: Args) -> None:
+        sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
         num_threads = _num_threads(args)
         checkpoint = weights.load(args)
         self.args = args
@@ -139,9 +144,15 @@ class Classifier:
     @serve.batch(max_batch_size=DEFAULTS.max_batch_size, batch_wait_timeout_s=0)
     async def predict(self, images: list[Pixels]) -> list[Prediction]:
         """uint8 (crop_size, crop_size, 3) each -> one Prediction each, from one execution on the device."""
-        on_device = self._on_device(self._engine.infer, images)
-        self._scheduler.started()
-        return await on_device
+        loop = asyncio.get_running_loop()
+
+        def infer() -> list[Prediction]:
+            # Said by the device's thread, which holds the GIL by then: said by the loop right after
+            # the hand-over, answers to the last batch kept it from that thread (2.5 ms against 0.2).
+            loop.call_soon_threadsafe(self._scheduler.started)
+            return self._engine.infer(images)
+
+        return await loop.run_in_executor(self._device_thread, infer)
 
     def _on_device(self, function: Callable[[Argument], Returned], argument: Argument) -> asyncio.Future[Returned]:
         return asyncio.get_running_loop().run_in_executor(self._device_thread, function, argument)

@@ -7,10 +7,10 @@ costs, and was no faster on an H200 (3,810 against 4,380 requests/s).
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray import serve
@@ -35,8 +35,6 @@ DEFAULTS = UserConfig()
 # For how long a busy event loop may keep the GIL from the device's thread. Python's own 5 ms are more
 # than half of an 8 ms batch: 500 requests/s took 23.9 ms at the median with them, 21.8 ms with these.
 GIL_SWITCH_INTERVAL_S = 0.0005
-Argument = TypeVar("Argument")
-Returned = TypeVar("Returned")
 
 
 @serve.deployment(
@@ -92,8 +90,9 @@ class Classifier:
             return
         # Warm first, then switch: no request ever rides in a batch of a size that has not run. One
         # size at a time, so that live batches run in between.
+        loop = asyncio.get_running_loop()
         for size in self._engine.cold_sizes(config.max_batch_size):
-            await self._on_device(self._engine.warm_up, size)
+            await loop.run_in_executor(self._device_thread, self._engine.warm_up, size)
         self._refused = None
         self._user_config = config
         self.predict.set_max_batch_size(config.max_batch_size)  # type: ignore[attr-defined] # @serve.batch adds it
@@ -153,9 +152,6 @@ class Classifier:
             return self._engine.infer(images)
 
         return await loop.run_in_executor(self._device_thread, infer)
-
-    def _on_device(self, function: Callable[[Argument], Returned], argument: Argument) -> asyncio.Future[Returned]:
-        return asyncio.get_running_loop().run_in_executor(self._device_thread, function, argument)
 
 
 def _num_threads(args: Args) -> int:

@@ -115,7 +115,7 @@ def _unknown_runtime_env_keys(value: Any, at: str) -> Iterator[Finding]:
 def _did_you_mean(key: object, known: set[str]) -> str:
     near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.6)
     hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
-    return f"unknown key `{key}`, which Ray would ignore or refuse; {hint}"
+    return f"unknown key `{key}`, which would be ignored or refused; {hint}"
 
 
 def _type_errors(model: type[BaseModel], value: Any, at: str, but: list[Finding] = []) -> list[Finding]:  # noqa: B006
@@ -167,7 +167,7 @@ def _check_application(
     raw_args = application.get("args", {})
     findings = [*_unknown_keys(Args, raw_args, f"{at}.args")]
     findings += _type_errors(Args, raw_args, f"{at}.args", but=findings)
-    yield from findings
+    yield from findings or _check_arch(raw_args.get("arch"), f"{at}.args.arch")
     for i, deployment in enumerate(application.get("deployments") or [{"name": DEPLOYMENT}]):
         where = f"{at}.deployments[{i}]"
         if deployment["name"] != DEPLOYMENT:
@@ -186,6 +186,17 @@ def _check_application(
             if not invalid:
                 yield from _check_autoscaling(knobs, where)
                 yield from _check_resources(knobs, where, at, resources)
+
+
+def _check_arch(arch: str | None, key: str) -> Iterator[Finding]:
+    if arch is None:
+        return
+    from serve_app import architectures  # torchvision takes seconds to import
+
+    try:
+        architectures.check(arch)
+    except ConfigError as error:
+        yield Finding("error", key, str(error).removeprefix("arch: "))
 
 
 @dataclass(frozen=True)

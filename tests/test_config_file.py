@@ -104,6 +104,7 @@ BROKEN = [
         "http_options.request_timeout",
         "did you mean `request_timeout_s`?",
     ),
+    Broken("no such arch", (((*ARGS, "arch"), "resnet19"),), "applications[0].args.arch", "did you mean resnet18"),
     Broken("args typo", (((*ARGS, "weight"), "DEFAULT"),), "applications[0].args.weight", "did you mean `weights`?"),
     Broken(
         "nested args typo",

@@ -7,6 +7,7 @@ chosen free, a failed deployment ends the command, and after Ctrl-C no process a
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -38,6 +39,8 @@ FAST_HTTP_PATH = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMI
 BATCH_SIZE_BUCKETS = ",".join(str(n + 0.5) for n in [*range(65), 128, 256, 512, 1024])
 OBJECT_STORE_BYTES = 128 << 20  # images never pass through Ray's object store
 STOP_TIMEOUT_S = 5.0
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception)\b", re.MULTILINE)  # as the last lines of a traceback begin
 
 console = Console(stderr=True, highlight=False)
 
@@ -181,9 +184,14 @@ def _wait_until_running(content: dict[str, Any], deadline: float, stop: threadin
 
 
 def _reason(state: Any) -> str:
-    """The innermost message Ray has: its deployments' messages end in the replica's own exception."""
+    """The replica's own exception where Ray's message ends in one, else the message.
+
+    The traceback around it, of Ray's frames for the most part, is in the controller's log too.
+    """
     messages = [deployment.message for deployment in state.deployments.values() if deployment.message]
-    return "\n".join(messages) or state.message
+    message = ANSI.sub("", "\n".join(messages) or state.message)
+    last = max(EXCEPTION.finditer(message), key=re.Match.start, default=None)
+    return f"{message[last.start() :].strip()}\nthe traceback is in {_log_folder()}" if last else message
 
 
 def _urls(content: dict[str, Any]) -> list[str]:
@@ -225,7 +233,9 @@ def _announce(content: dict[str, Any], proxy: str, dashboard: str | None) -> Non
             if model["notice"]:
                 console.print(f"[yellow]note[/]  {escape(model['notice'])}", soft_wrap=True)
         console.print(f"try   curl --data-binary @photo.jpg {url}/v1/classify", soft_wrap=True)
-    console.print(f"live  RAY_AUTH_MODE=token serve deploy -a http://{dashboard} CONFIG  (new user_config, no restart)")
+    serve = Path(sys.executable).with_name("serve")
+    serve = serve.relative_to(Path.cwd()) if serve.is_relative_to(Path.cwd()) else serve
+    console.print(f"live  RAY_AUTH_MODE=token {serve} deploy -a http://{dashboard} CONFIG", soft_wrap=True)
     console.print("stop  Ctrl-C")
     sys.stderr.flush()
 

@@ -37,6 +37,7 @@ def test_a_busy_port_is_named_with_its_owner_before_anything_starts() -> None:
 def test_a_model_that_cannot_load_ends_the_command_and_says_why() -> None:
     with started(config({"weights": "/nowhere/model.pth", "arch": "resnet18"})) as service:
         assert service.process.wait(120) == 1
+        assert "did not start: serve_app.weights.WeightsError" in service.output
         assert "there is no file /nowhere/model.pth" in service.output
 
 

@@ -17,6 +17,7 @@ from ray.runtime_env import RuntimeEnv
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import HTTPOptionsSchema, ServeDeploySchema
 
+from serve_app import architectures
 from serve_app.config import Args, ConfigError, UserConfig, max_ongoing_requests, max_queued_requests
 
 IMPORT_PATH = "serve_app.app:build_app"
@@ -189,12 +190,9 @@ def _check_application(
 
 
 def _check_arch(arch: str | None, key: str) -> Iterator[Finding]:
-    if arch is None:
-        return
-    from serve_app import architectures  # torchvision takes seconds to import
-
     try:
-        architectures.check(arch)
+        if arch is not None:
+            architectures.check(arch)
     except ConfigError as error:
         yield Finding("error", key, str(error).removeprefix("arch: "))
 

@@ -1,4 +1,4 @@
-"""Only glue imports Ray: the pure modules and the device's can be read, tested and used without it."""
+"""Only glue imports Ray, and what reads configs does not import torch: each can be used without."""
 
 import subprocess
 import sys
@@ -17,9 +17,26 @@ WITHOUT_RAY = [
     "scheduler",
     "weights",
 ]
+# What `serve-app run` keeps in memory for as long as the service runs.
+WITHOUT_TORCH = ["architectures", "cli", "cli.run", "config", "config_file", "errors", "model_spec"]
 
 
 @pytest.mark.parametrize("module", WITHOUT_RAY)
 def test_importing_it_does_not_import_ray(module: str) -> None:
-    script = f"import sys, serve_app.{module}; sys.exit('ray' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert not imports(module, "ray")
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_importing_it_does_not_import_torch(module: str) -> None:
+    assert not imports(module, "torch")
+
+
+def imports(module: str, other: str) -> bool:
+    """Whether importing `module` of serve_app, in a process of its own, brings in `other`."""
+    script = f"import sys, serve_app.{module}; print({other!r} in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return result.stdout.split()[-1] == "True"
+
+
+def test_an_import_is_noticed() -> None:
+    assert imports("architectures, torchvision", "torch")

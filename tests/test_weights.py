@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from torchvision.models import list_models
 
 from serve_app import architectures, weights
 from serve_app.config import Args, ConfigError
@@ -443,11 +445,15 @@ def test_a_name_resolution_that_blocks_does_not_block_the_probe(monkeypatch: pyt
 
 def test_every_architecture_builds_for_any_number_of_classes() -> None:
     with torch.device("meta"):
-        heads = {
-            name: architectures.build(name, 7).state_dict()["fc.weight"].shape[0] for name in architectures.names()
-        }
+        heads = {name: architectures.build(name, 7).state_dict()["fc.weight"].shape[0] for name in architectures.NAMES}
     assert {"resnet18", "resnet152", "resnext50_32x4d", "wide_resnet50_2", NARROW} <= heads.keys()
     assert set(heads.values()) == {7}
+
+
+def test_every_resnet_of_torchvision_is_known() -> None:
+    families = ("resnet", "resnext", "wide_resnet")
+    theirs = [name for name in list_models(module=torchvision.models) if name.startswith(families)]
+    assert sorted(architectures.NAMES) == sorted([*theirs, NARROW])
 
 
 def test_the_narrow_net_is_small_and_takes_small_images() -> None:

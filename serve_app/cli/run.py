@@ -235,7 +235,7 @@ def _announce(content: dict[str, Any], proxy: str, dashboard: str | None) -> Non
         console.print(f"try   curl --data-binary @photo.jpg {url}/v1/classify", soft_wrap=True)
     serve = Path(sys.executable).with_name("serve")
     serve = serve.relative_to(Path.cwd()) if serve.is_relative_to(Path.cwd()) else serve
-    console.print(f"live  RAY_AUTH_MODE=token {serve} deploy -a http://{dashboard} CONFIG", soft_wrap=True)
+    console.print(f"live  RAY_AUTH_MODE=token {escape(str(serve))} deploy -a http://{dashboard} CONFIG", soft_wrap=True)
     console.print("stop  Ctrl-C")
     sys.stderr.flush()
 

@@ -91,7 +91,7 @@ class Classifier:
         # Warm first, then switch: no request ever rides in a batch of a size that has not run. One
         # size at a time, so that live batches run in between.
         loop = asyncio.get_running_loop()
-        for size in self._engine.cold_sizes(config.max_batch_size):
+        for size in self._engine.cold_sizes(config.buckets()):
             await loop.run_in_executor(self._device_thread, self._engine.warm_up, size)
         self._refused = None
         self._user_config = config

@@ -93,6 +93,38 @@ class UserConfig(BaseModel):
         Field(ge=0, le=60, description="how long a free device lets the oldest image wait for company"),
     ] = 0.0
     top_k: Annotated[int, Field(ge=1, le=1000, description="classes per image unless the request says")] = 5
+    batch_buckets: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...] | None,
+        Field(description="batch sizes that are warmed and run, others are padded to the next; null: 1 to 16, then eight per doubling"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _buckets_agree(self) -> "UserConfig":
+        if self.batch_buckets is None:
+            return self
+        if list(self.batch_buckets) != sorted(set(self.batch_buckets)):
+            raise ValueError("batch_buckets must ascend: write each size once, the smallest first")
+        if self.batch_buckets[-1:] != (self.max_batch_size,):
+            raise ValueError(f"batch_buckets must end in max_batch_size ({self.max_batch_size})")
+        return self
+
+    def buckets(self) -> tuple[int, ...]:
+        """The batch sizes that are warmed and run."""
+        return self.batch_buckets or default_buckets(self.max_batch_size)
+
+
+def default_buckets(max_batch_size: int) -> tuple[int, ...]:
+    """1 to 16, then eight steps per doubling, up to the maximum.
+
+    A size in between is padded to the next one, which adds less than an eighth to the batch; to warm
+    every size up to 64 would take three times as long.
+    """
+    sizes = list(range(1, min(16, max_batch_size) + 1))
+    step = 2
+    while sizes[-1] < max_batch_size:
+        sizes.extend(range(sizes[-1] + step, 2 * sizes[-1] + 1, step))
+        step *= 2
+    return (*(size for size in sizes if size < max_batch_size), max_batch_size)
 
 
 def max_ongoing_requests(max_batch_size: int) -> int:

@@ -58,13 +58,17 @@ class Decoder:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
     def __call__(self, data: bytes) -> Pixels:
-        """uint8 (crop_size, crop_size, 3).
+        """uint8 (crop_size, crop_size, 3). Raises what `read` raises."""
+        return np.asarray(resize_and_crop(self.read(data), self._geometry))
+
+    def read(self, data: bytes) -> Image.Image:
+        """The image of the file, in RGB, upright, of its own size.
 
         Raises UnsupportedImage, TooManyPixels (before any pixel is decoded) or UnreadableImage.
         """
         image_format = sniff(data)
         try:
-            image = self._upright_rgb(data, image_format)
+            return self._upright_rgb(data, image_format)
         except (TooManyPixels, UnsupportedImage):
             raise
         except Image.DecompressionBombError:
@@ -74,7 +78,6 @@ class Decoder:
             # ValueError, TypeError, struct.error, zlib.error, MemoryError, ...
             logger.debug("unreadable %s", image_format, exc_info=True)
             raise UnreadableImage(_unreadable_message(error, image_format)) from None
-        return np.asarray(resize_and_crop(image, self._geometry))
 
     def _upright_rgb(self, data: bytes, image_format: str) -> Image.Image:
         with Image.open(BytesIO(data), formats=(image_format,)) as file:

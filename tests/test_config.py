@@ -11,12 +11,16 @@ from serve_app.config import (
     ConfigError,
     StubTimes,
     UserConfig,
+    default_buckets,
     max_ongoing_requests,
     max_queued_requests,
     parse_user_config,
     resolve_num_threads,
     validation_lines,
 )
+
+
+LARGEST = 1024
 
 
 def lines_of(model: type[BaseModel], raw: Any) -> str:
@@ -153,3 +157,35 @@ def test_a_message_has_neither_urls_nor_class_names() -> None:
     with pytest.raises(ConfigError) as refused:
         parse_user_config({"max_batch_size": "x", "topk": 1})
     assert not re.search(r"https?://|UserConfig|pydantic", str(refused.value))
+
+
+# --- buckets -------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, LARGEST))
+def test_default_buckets_are_sorted_unique_and_end_in_the_maximum(max_batch_size: int) -> None:
+    sizes = default_buckets(max_batch_size)
+    assert list(sizes) == sorted(set(sizes))
+    assert sizes[-1] == max_batch_size
+    assert sizes[0] == 1
+
+
+@given(max_batch_size=st.integers(1, LARGEST), size=st.integers(1, LARGEST))
+def test_padding_adds_less_than_an_eighth(max_batch_size: int, size: int) -> None:
+    size = min(size, max_batch_size)
+    bucket = next(bucket for bucket in default_buckets(max_batch_size) if bucket >= size)
+    assert bucket == size or (size > 16 and bucket - size < size / 8)
+
+
+def test_eight_buckets_per_doubling() -> None:
+    assert default_buckets(64)[16:] == (18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52, 56, 60, 64)
+
+
+def test_buckets_may_be_set() -> None:
+    assert UserConfig(max_batch_size=8, batch_buckets=(2, 8)).buckets() == (2, 8)
+    assert UserConfig(max_batch_size=3).buckets() == (1, 2, 3)
+
+
+@pytest.mark.parametrize("wrong", [[], [4], [8, 4], [4, 4, 8], [4, 8, 16], [0, 8], ["4", "x"], 8])
+def test_buckets_that_could_not_hold_a_full_batch_are_refused(wrong: Any) -> None:
+    assert "batch_buckets" in lines_of(UserConfig, {"max_batch_size": 8, "batch_buckets": wrong})

@@ -3,6 +3,8 @@
 run        start the service on this machine, until Ctrl-C
 check      validate a deploy/*.yaml strictly
 classify   send images to a running service
+bench      measure the device, a service under load, the alternatives
+tune       from measurements to a deploy/*.yaml
 """
 
 # Ray reads its environment when it is imported, and importing it takes a second: every command
@@ -15,6 +17,7 @@ from pathlib import Path
 import click
 
 from serve_app import __version__
+from serve_app.cli.bench import bench
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 
@@ -93,3 +96,6 @@ def classify(
     from serve_app.cli.classify import classify_paths
 
     sys.exit(classify_paths(paths, url, top_k, concurrency, timeout_s, as_json))
+
+
+main.add_command(bench)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ import torch
 
 from serve_app.decode import Pixels
 from serve_app.model_spec import Geometry
+
+
+STAGES = ("copy_in", "forward", "copy_out")
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,6 @@ class Prediction:
     """From the assembled list of images to results in host memory."""
 
 
-def buckets(max_batch_size: int) -> list[int]:
-    """The batch sizes that are warmed and run: 1 to 16, then eight steps per doubling, up to the maximum.
-
-    A size in between is padded to the next one, which adds less than an eighth to the batch; to warm
-    every size up to 64 would take three times as long.
-    """
-    sizes = list(range(1, min(16, max_batch_size) + 1))
-    step = 2
-    while sizes[-1] < max_batch_size:
-        sizes.extend(range(sizes[-1] + step, 2 * sizes[-1] + 1, step))
-        step *= 2
-    return [size for size in sizes if size < max_batch_size] + [max_batch_size]
-
-
 class Engine(ABC):
     """A network on a device. Not thread-safe: one thread drives it."""
 
@@ -52,8 +42,16 @@ class Engine(ABC):
         self._sizes: list[int] = []
 
     @abstractmethod
-    def _run(self, images: Sequence[Pixels], bucket: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores float32 (bucket, k) and class ids int64 (bucket, k), on the CPU, done."""
+    def _copy_in(self, images: Sequence[Pixels], bucket: int) -> torch.Tensor:
+        """What the network takes, on the device: uint8 (bucket, crop_size, crop_size, 3), padded at its end."""
+
+    @abstractmethod
+    def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores float32 (bucket, k) and class ids int64 (bucket, k), on the device."""
+
+    def _copy_out(self, top: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same on the CPU, done."""
+        return top
 
     @abstractmethod
     def _blank(self) -> Pixels:
@@ -63,9 +61,12 @@ class Engine(ABC):
         """Called once, first, in the thread that drives the engine."""
         return
 
-    def cold_sizes(self, max_batch_size: int) -> list[int]:
-        """The buckets up to `max_batch_size` that have not run yet."""
-        return [size for size in buckets(max_batch_size) if size not in self._sizes]
+    def cold_sizes(self, buckets: Sequence[int]) -> list[int]:
+        """Those of `buckets` that have not run yet."""
+        return [size for size in buckets if size not in self._sizes]
+
+    def _run(self, images: Sequence[Pixels], bucket: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._copy_out(self._forward(self._copy_in(images, bucket)))
 
     def warm_up(self, size: int) -> None:
         """Run a blank batch of `size`, which from then on is one that `infer` uses."""
@@ -78,13 +79,33 @@ class Engine(ABC):
         `images`: uint8 (crop_size, crop_size, 3) each, at most the largest warmed size of them.
         """
         started = perf_counter()
-        bucket = next(size for size in self._sizes if size >= len(images))
-        scores, class_ids = self._run(images, bucket)
+        scores, class_ids = self._run(images, self._bucket(len(images)))
         device_ms = (perf_counter() - started) * 1e3
         return [
             Prediction(ids, top, len(images), device_ms)
             for ids, top in zip(class_ids.numpy()[: len(images)], scores.numpy(), strict=False)
         ]
+
+    def profile(self, images: Sequence[Pixels]) -> dict[str, float]:
+        """One execution as `infer` does it, in milliseconds of the device's clock: copy_in, forward, copy_out."""
+        marks = [self._mark()]
+        pixels = self._copy_in(images, self._bucket(len(images)))
+        marks.append(self._mark())
+        top = self._forward(pixels)
+        marks.append(self._mark())
+        self._copy_out(top)
+        marks.append(self._mark())
+        return {stage: self._between_ms(*marks[i : i + 2]) for i, stage in enumerate(STAGES)}
+
+    def _bucket(self, num_images: int) -> int:
+        return next(size for size in self._sizes if size >= num_images)
+
+    def _mark(self) -> Any:
+        """This point of the device's work, for `_between_ms`."""
+        return perf_counter()
+
+    def _between_ms(self, start: Any, end: Any) -> float:
+        return float(end - start) * 1e3
 
 
 class Normalise(torch.nn.Module):

@@ -34,8 +34,11 @@ class CpuEngine(Engine):
     def _blank(self) -> Pixels:
         return blank(self._geometry)
 
-    @torch.inference_mode()
-    def _run(self, images: Sequence[Pixels], bucket: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _copy_in(self, images: Sequence[Pixels], bucket: int) -> torch.Tensor:
         batch = np.zeros((bucket, *images[0].shape), dtype=np.uint8)
         np.stack(images, out=batch[: len(images)])
-        return top_classes(self._model(self._normalise(torch.from_numpy(batch))), self._top_k)
+        return torch.from_numpy(batch)
+
+    @torch.inference_mode()
+    def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return top_classes(self._model(self._normalise(pixels)), self._top_k)

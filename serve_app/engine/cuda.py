@@ -33,16 +33,31 @@ class CudaEngine(Engine):
     def _blank(self) -> Pixels:
         return blank(self._geometry)
 
-    @torch.inference_mode()
-    def _run(self, images: Sequence[Pixels], bucket: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _copy_in(self, images: Sequence[Pixels], bucket: int) -> torch.Tensor:
         staging = self._staging_buffer(bucket)
         np.stack(images, out=staging[: len(images)].numpy())
         with torch.cuda.stream(self._stream):
-            pixels = staging.to(self._device, non_blocking=True)
-            scores, class_ids = top_classes(self._model(self._normalise(pixels)), self._top_k)
-            host = scores.to("cpu", non_blocking=True), class_ids.to("cpu", non_blocking=True)
+            return staging.to(self._device, non_blocking=True)
+
+    @torch.inference_mode()
+    def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.cuda.stream(self._stream):
+            return top_classes(self._model(self._normalise(pixels)), self._top_k)
+
+    def _copy_out(self, top: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.cuda.stream(self._stream):
+            scores, class_ids = (tensor.to("cpu", non_blocking=True) for tensor in top)
         self._stream.synchronize()
-        return host
+        return scores, class_ids
+
+    def _mark(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(self._stream)
+        return event
+
+    def _between_ms(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        end.synchronize()
+        return float(start.elapsed_time(end))
 
     def _staging_buffer(self, bucket: int) -> torch.Tensor:
         """Pinned uint8 (bucket, crop_size, crop_size, 3), part of the largest one needed so far.

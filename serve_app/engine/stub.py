@@ -25,9 +25,12 @@ class StubEngine(Engine):
     def _blank(self) -> Pixels:
         return np.zeros((1, 1, 3), dtype=np.uint8)
 
-    def _run(self, images: Sequence[Pixels], bucket: int) -> tuple[torch.Tensor, torch.Tensor]:
-        time.sleep((self._times.base_ms + self._times.per_image_ms * len(images)) / 1e3)
-        best = torch.tensor([int(image.sum(dtype=np.int64)) % self._num_classes for image in images])
-        class_ids = (best[:, None] + torch.arange(self._top_k)) % self._num_classes
-        scores = (0.5 ** torch.arange(1, self._top_k + 1)).expand(len(images), -1)
+    def _copy_in(self, images: Sequence[Pixels], bucket: int) -> torch.Tensor:
+        """int64 (number of images,): each one's best class. There is no padding, for none would cost time."""
+        return torch.tensor([int(image.sum(dtype=np.int64)) % self._num_classes for image in images])
+
+    def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        time.sleep((self._times.base_ms + self._times.per_image_ms * len(pixels)) / 1e3)
+        class_ids = (pixels[:, None] + torch.arange(self._top_k)) % self._num_classes
+        scores = (0.5 ** torch.arange(1, self._top_k + 1)).expand(len(pixels), -1)
         return scores, class_ids

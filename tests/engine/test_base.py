@@ -1,18 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from serve_app.config import Args, ConfigError, StubTimes
 from serve_app.engine import create
-from serve_app.engine.base import Normalise, blank, buckets, top_classes
+from serve_app.engine.base import Normalise, blank, top_classes
 from serve_app.engine.cpu import CpuEngine
 from serve_app.engine.stub import StubEngine
 from serve_app.model_spec import Geometry
 from serve_app.weights import Checkpoint, load
-
-LARGEST = 1024
 
 
 @pytest.fixture(scope="module")
@@ -24,44 +20,22 @@ def stub(top_k: int = 1) -> StubEngine:
     return StubEngine(StubTimes(base_ms=0, per_image_ms=0), num_classes=10, top_k=top_k)
 
 
-# --- buckets -------------------------------------------------------------------------------------
-
-
-@given(st.integers(1, LARGEST))
-def test_buckets_are_sorted_unique_and_end_in_the_maximum(max_batch_size: int) -> None:
-    sizes = buckets(max_batch_size)
-    assert sizes == sorted(set(sizes))
-    assert sizes[-1] == max_batch_size
-    assert sizes[0] == 1
-
-
-@given(max_batch_size=st.integers(1, LARGEST), size=st.integers(1, LARGEST))
-def test_padding_adds_less_than_an_eighth(max_batch_size: int, size: int) -> None:
-    size = min(size, max_batch_size)
-    bucket = next(bucket for bucket in buckets(max_batch_size) if bucket >= size)
-    assert bucket == size or (size > 16 and bucket - size < size / 8)
-
-
-def test_eight_buckets_per_doubling() -> None:
-    assert buckets(64)[16:] == [18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52, 56, 60, 64]
-
-
 # --- warming -------------------------------------------------------------------------------------
 
 
 def test_every_bucket_is_cold_until_it_is_warmed() -> None:
     engine = stub()
-    assert engine.cold_sizes(20) == buckets(20)
+    assert engine.cold_sizes([1, 18, 20]) == [1, 18, 20]
     engine.warm_up(18)
-    assert engine.cold_sizes(20) == [size for size in buckets(20) if size != 18]
+    assert engine.cold_sizes([1, 18, 20]) == [1, 20]
 
 
-def test_what_is_warm_stays_warm_for_another_maximum() -> None:
+def test_what_is_warm_stays_warm_for_other_buckets() -> None:
     engine = stub()
-    for size in engine.cold_sizes(19):
+    for size in engine.cold_sizes([16, 18]):
         engine.warm_up(size)
-    assert engine.cold_sizes(16) == []
-    assert engine.cold_sizes(20) == [20]
+    assert engine.cold_sizes([16]) == []
+    assert engine.cold_sizes([18, 20]) == [20]
 
 
 # --- from pixels to the network and back ---------------------------------------------------------

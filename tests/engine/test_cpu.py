@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from torchvision.models import ResNet18_Weights
 
 from serve_app.bundled.train import split
-from serve_app.config import Args
+from serve_app.config import Args, default_buckets
 from serve_app.decode import Decoder, Pixels
-from serve_app.engine.base import Prediction, buckets
+from serve_app.engine.base import Prediction
 from serve_app.engine.cpu import CpuEngine, has_native_bf16
 from serve_app.weights import Checkpoint, load
 
@@ -53,12 +53,12 @@ def started(checkpoint: Checkpoint, precision: str, sizes: Sequence[int], top_k:
 
 @pytest.fixture(scope="module")
 def fp32(checkpoint: Checkpoint) -> CpuEngine:
-    return started(checkpoint, "fp32", buckets(MAX_BATCH_SIZE))
+    return started(checkpoint, "fp32", default_buckets(MAX_BATCH_SIZE))
 
 
 @pytest.fixture(scope="module")
 def bf16(checkpoint: Checkpoint) -> CpuEngine:
-    return started(checkpoint, "bf16", buckets(MAX_BATCH_SIZE))
+    return started(checkpoint, "bf16", default_buckets(MAX_BATCH_SIZE))
 
 
 def by_class(predictions: list[Prediction]) -> npt.NDArray[np.float32]:
@@ -194,7 +194,7 @@ def test_photos_get_the_class_that_torchvisions_pipeline_gives(shared_data: Path
     labels = json.loads((shared_data / "images" / "labels.json").read_text())
     photos = [shared_data / "images" / label["file"] for label in labels]
     resnet18 = load(Args(weights=str(shared_data / "weights" / "resnet18.pth"), arch="resnet18"))
-    engine = started(resnet18, "fp32", buckets(8), top_k=1)
+    engine = started(resnet18, "fp32", default_buckets(8), top_k=1)
     decoder = Decoder(resnet18.spec.geometry, max_image_pixels=50_000_000)
     images = [decoder(photo.read_bytes()) for photo in photos]
     served = [

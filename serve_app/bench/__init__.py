@@ -1,0 +1,11 @@
+"""Measuring: what batching buys on this machine, and what the service does under load.
+
+arrivals.py, images.py   when requests are sent, and what is in them
+generator.py             the processes that send them; samples.py: what came back
+sweep.py                 the highest rate that holds a bound
+forward.py               the device alone: batch sizes, networks, precisions, stages
+pipeline.py              decoding beside the device, without HTTP: the ceiling of a replica
+plan.py                  from those measurements to a config file
+compare.py, baselines/   the service beside the alternatives
+machine.py, figures.py   where a figure was taken, and how it is drawn
+"""

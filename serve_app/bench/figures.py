@@ -1,0 +1,143 @@
+"""Reports as figures: PNG, SVG or PDF, or an HTML page with the figure and its numbers in it.
+
+A report is the dictionary that the command's `--json` prints.
+"""
+
+import html
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from serve_app.bench import machine
+
+SUFFIXES = (".html", ".png", ".svg", ".pdf")
+Report = dict[str, Any]
+Panel = Callable[[Axes, Report], None]
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Header and rows, as text."""
+
+PANEL_INCHES = (5.2, 3.6)
+STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+STAGE_COLOURS = {
+    "decode": "tab:orange",
+    "resize": "tab:olive",
+    "queue": "tab:red",
+    "device": "tab:blue",
+    "copy_in": "tab:cyan",
+    "forward": "tab:blue",
+    "copy_out": "tab:purple",
+    "http": "tab:gray",
+}
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>body{{font:15px system-ui,sans-serif;margin:2em auto;max-width:1100px;padding:0 1em}}svg{{width:100%;height:auto}}
+table{{border-collapse:collapse;margin:1em 0}}td,th{{padding:.2em .7em;text-align:right;border-bottom:1px solid #ccc}}
+td:first-child,th:first-child{{text-align:left}}</style></head>
+<body><h1>{title}</h1><p><code>{command}</code><br>{machine}</p>{figure}{tables}</body></html>
+"""
+
+
+def save(path: Path, title: str, report: Report, panels: Sequence[Panel], tables: Sequence[Table]) -> None:
+    """Draw the panels, two a row; into an HTML page with the tables, or as a picture, by the suffix of `path`."""
+    with mpl.rc_context({**STYLE, "svg.fonttype": "none"}):
+        rows = (len(panels) + 1) // 2
+        columns = min(2, len(panels))
+        figure = Figure((PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
+        for number, panel in enumerate(panels, start=1):
+            panel(figure.add_subplot(rows, columns, number), report)
+        if path.suffix == ".html":
+            path.write_text(_page(title, report, figure, tables), "utf-8")
+        else:
+            figure.suptitle(f"{title}\n{machine.phrase(report)}")
+            figure.savefig(path, dpi=150)
+
+
+def _page(title: str, report: Report, figure: Figure, tables: Sequence[Table]) -> str:
+    svg = StringIO()
+    figure.savefig(svg, format="svg")
+    return PAGE.format(
+        title=html.escape(title),
+        command=html.escape(report["command"]),
+        machine=html.escape(machine.phrase(report)),
+        figure=svg.getvalue()[svg.getvalue().index("<svg") :],
+        tables="".join(_html_table(*table) for table in tables),
+    )
+
+
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table>{line(header, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+
+
+# --- load ----------------------------------------------------------------------------------------
+
+
+def load_panels(report: Report) -> list[Panel]:
+    return [_latency, _answered, _batch_size, _stages]
+
+
+def _rows(report: Report) -> tuple[str, list[float], list[dict[str, Any]]]:
+    """The open loop's rows by rate; where there are none, the closed loop's by concurrency."""
+    open_loop = [row for row in report["rows"] if row["rate_per_s"] is not None]
+    key, label = ("rate_per_s", "offered, requests/s") if open_loop else ("concurrency", "requests in flight")
+    rows = sorted(open_loop or report["rows"], key=lambda row: float(row[key]))
+    return label, [row[key] for row in rows], rows
+
+
+def _latency(axes: Axes, report: Report) -> None:
+    label, x, rows = _rows(report)
+    for name in ("p50_ms", "p90_ms", "p99_ms"):
+        axes.plot(x, [row[name] for row in rows], marker="o", markersize=3, label=name.removesuffix("_ms"))
+    if report["p99_bound_ms"]:
+        axes.axhline(report["p99_bound_ms"], color="black", linestyle="--", linewidth=1, label="bound")
+    axes.set(xlabel=label, ylabel="latency, ms", yscale="log", title="Latency")
+    _plain_numbers(axes)
+    axes.legend()
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """On a logarithmic axis: 60, not 6 x 10^1."""
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
+
+
+def _answered(axes: Axes, report: Report) -> None:
+    label, x, rows = _rows(report)
+    axes.plot(x, [row["offered_per_s"] for row in rows], color="gray", linestyle=":", label="offered")
+    axes.plot(x, [row["completed_per_s"] for row in rows], marker="o", markersize=3, label="completed")
+    if report["p99_bound_ms"]:
+        axes.plot(x, [row["goodput_per_s"] for row in rows], marker="o", markersize=3, label="within the bound")
+    axes.set(xlabel=label, ylabel="requests/s", title="Answered")
+    axes.legend()
+
+
+def _batch_size(axes: Axes, report: Report) -> None:
+    label, x, rows = _rows(report)
+    axes.plot(x, [row["mean_batch"] or float("nan") for row in rows], marker="o", markersize=3)
+    axes.set(xlabel=label, ylabel="images per execution", title="Batch size", ylim=(0, None))
+
+
+def _stages(axes: Axes, report: Report) -> None:
+    label, x, rows = _rows(report)
+    told = [(f"{value:.4g}", row["stages_ms"]) for value, row in zip(x, rows, strict=True) if row["stages_ms"]]
+    _stacked(axes, [name for name, _ in told], [stages for _, stages in told])
+    axes.set(xlabel=label, ylabel="mean ms", title="Time by stage")
+    axes.tick_params(axis="x", rotation=45)
+
+
+def _stacked(axes: Axes, names: Sequence[str], bars: Sequence[dict[str, float]]) -> None:
+    bottom = [0.0] * len(names)
+    for stage in bars[0] if bars else ():
+        heights = [bar[stage] for bar in bars]
+        axes.bar(names, heights, bottom=bottom, label=stage, color=STAGE_COLOURS.get(stage))
+        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+    if bars:
+        axes.legend()

@@ -1,0 +1,65 @@
+"""A measurement in a process of its own: fresh memory, its own threads, and if it dies, only it dies."""
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Died(RuntimeError):
+    """The process ended without finishing; `exit_code` is minus the signal that ended it, or its status."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        super().__init__(f"the measuring process ended with {exit_code}")
+        self.exit_code = exit_code
+
+    @property
+    def killed(self) -> bool:
+        """By SIGKILL: on Linux, with nobody else about, the kernel's way to say that memory has run out."""
+        return self.exit_code == -signal.SIGKILL
+
+
+def stream(function: Callable[..., Iterator[Item]], *arguments: Any) -> Iterator[Item]:
+    """What `function(*arguments)` yields in another process, as it comes.
+
+    Function, arguments and items are pickled. Its exception is raised here, with its traceback as the
+    cause. Raises Died if the process is killed. Closing the iterator ends the process.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(theirs, function, arguments), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        while True:
+            try:
+                kind, value = ours.recv()
+            except EOFError:
+                process.join()
+                raise Died(process.exitcode) from None
+            if kind == "item":
+                yield value
+            elif kind == "error":
+                raise value
+            else:
+                return
+    finally:
+        ours.close()
+        process.terminate()
+        process.join()
+
+
+def _work(pipe: Connection, function: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
+    try:
+        for item in function(*arguments):
+            pipe.send(("item", item))
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        pipe.send(("error", error))
+    else:
+        pipe.send(("done", None))

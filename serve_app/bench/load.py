@@ -1,0 +1,94 @@
+"""A load test: runs of the generator at given rates, repeated -> the rows of a report."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from serve_app.bench.generator import Generator, Run
+from serve_app.bench.samples import Summary, median_of, summarise
+from serve_app.bench.sweep import SHARE_WITHIN_BOUND, highest_rate
+
+SPREAD = ("completed_per_s", "p50_ms", "p99_ms")
+CONFIRMATIONS = 5
+OnProgress = Callable[[str, float], None]
+"""Told what runs, and the seconds since it began."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The repeats of one run, which differ in their seeds."""
+
+    run: Run
+    summaries: tuple[Summary, ...]
+
+    @property
+    def median(self) -> Summary:
+        return median_of(self.summaries)
+
+    @property
+    def holds(self) -> bool:
+        """Whether 99 of 100 requests offered were answered within the bound."""
+        return self.median.goodput_share >= SHARE_WITHIN_BOUND
+
+    def as_dict(self) -> dict[str, Any]:
+        spread = {}
+        for name in SPREAD:
+            values = [value for summary in self.summaries if (value := getattr(summary, name)) is not None]
+            spread[name] = [round(min(values), 3), round(max(values), 3)] if values else None
+        return {
+            "rate_per_s": self.run.rate_per_s,
+            "concurrency": self.run.concurrency,
+            **self.median.as_dict(),
+            "lagged": self.median.lagged,
+            "spread": spread,
+            "repeats": [summary.as_dict() for summary in self.summaries],
+        }
+
+
+@dataclass(frozen=True)
+class LoadTest:
+    """Runs against one URL: `run` says how, except for the rate."""
+
+    generator: Generator
+    run: Run
+    repeats: int
+    bound_ms: float | None
+    on_progress: OnProgress = lambda _, __: None
+
+    def at_rate(self, rate_per_s: float, repeats: int | None = None) -> Row:
+        """Open loop."""
+        return self._row(replace(self.run, rate_per_s=rate_per_s, concurrency=None), f"{rate_per_s:.4g}/s", repeats)
+
+    def at_concurrency(self, concurrency: int) -> Row:
+        """Closed loop."""
+        return self._row(replace(self.run, concurrency=concurrency, rate_per_s=None), f"{concurrency} at once", None)
+
+    def sweep(self, start_per_s: float, tolerance: float) -> tuple[Row | None, Sequence[Row]]:
+        """The highest rate that holds the bound, measured `repeats` times, or None; and every single run on the way."""
+        trials: list[Row] = []
+
+        def holds(rate_per_s: float) -> bool:
+            trials.append(self.at_rate(rate_per_s, repeats=1))
+            return trials[-1].holds
+
+        rate = highest_rate(holds, start_per_s, tolerance)
+        # A single run that held may have been lucky: only what holds at the median of all repeats counts.
+        for _ in range(CONFIRMATIONS if rate else 0):
+            confirmed = self.at_rate(rate or 0.0)
+            if confirmed.holds:
+                return confirmed, trials
+            trials.append(confirmed)
+            rate = (rate or 0.0) / (1 + tolerance)
+        return None, trials
+
+    def _row(self, run: Run, what: str, repeats: int | None) -> Row:
+        count = repeats or self.repeats
+        summaries = []
+        for i in range(count):
+            name = what if count == 1 else f"{what}, {i + 1} of {count}"
+            samples, cores = self.generator.run(
+                replace(run, seed=run.seed + i),
+                lambda seconds, name=name: self.on_progress(name, seconds + run.warm_up_s),  # type: ignore[misc]
+            )
+            summaries.append(summarise(samples, run.duration_s, self.bound_ms, cores))
+        return Row(run, tuple(summaries))

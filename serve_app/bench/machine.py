@@ -1,0 +1,69 @@
+"""Where and with what a figure was taken: a figure without it is worth little."""
+
+import os
+import platform
+import shlex
+import sys
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = ("serve-app", "torch", "torchvision", "ray", "pillow", "aiohttp")
+
+
+def facts() -> dict[str, Any]:
+    """The machine, the versions, the command and the day, for a report."""
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": date.today().isoformat(),
+        "machine": {
+            "cpu": _cpu_model(),
+            "cores": num_cores(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "gpus": gpus(),
+        },
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """The names of the CUDA devices."""
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def phrase(facts: dict[str, Any]) -> str:
+    """One line for a table's caption: `2 cores of Intel(R) Xeon(R), torch 2.15.0, ray 2.60.0, 2026-11-21`."""
+    machine, versions = facts["machine"], facts["versions"]
+    devices = [f"{machine['cores']} cores of {machine['cpu']}", *machine["gpus"]]
+    packages = [f"{name} {versions[name].split('+')[0]}" for name in ("torch", "ray") if name in versions]
+    return ", ".join([*devices, *packages, facts["date"]])
+
+
+def _cpu_model() -> str:
+    """The processor's name, where the system tells (Linux)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,141 @@
+"""What came back in a load test: one row per request -> the figures of a run."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+STAGES = ("decode", "queue", "device")
+"""The service's own account of an answer's time, in its order; what is left is `http`."""
+OK = "200"
+PERCENTS = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9, "max_ms": 100.0}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The requests of one run, a row each, in no particular order."""
+
+    intended_s: npt.NDArray[np.float64]
+    """float64 (n,): when it should have been sent, from the start of what is counted."""
+    sent_s: npt.NDArray[np.float64]
+    """float64 (n,): when it was."""
+    done_s: npt.NDArray[np.float64]
+    """float64 (n,): when its answer was in, or it failed."""
+    status: npt.NDArray[np.str_]
+    """str (n,): the HTTP status, or in a word why there is none."""
+    batch_size: npt.NDArray[np.float64]
+    """float64 (n,): images in the execution that it was part of; NaN where the answer does not say."""
+    stages_ms: npt.NDArray[np.float64]
+    """float64 (n, 3): the milliseconds of STAGES; NaN where the answer does not say."""
+
+    @classmethod
+    def concatenated(cls, parts: Sequence["Samples"]) -> "Samples":
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def counted(self) -> "Samples":
+        """Without the warm-up, whose requests were to be sent before 0."""
+        keep = self.intended_s >= 0
+        return Samples(*(getattr(self, field.name)[keep] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of one run. Latencies, from the intended time of sending, are those of answers with 200 alone."""
+
+    offered_per_s: float
+    completed_per_s: float
+    goodput_per_s: float | None
+    """Answers within the bound; None without one."""
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    p999_ms: float | None
+    max_ms: float | None
+    mean_batch: float | None
+    """Images per execution: an execution of n images is told by n answers, so it is a harmonic mean."""
+    stages_ms: dict[str, float]
+    """Mean milliseconds of each stage, and of `http`: everything outside them."""
+    errors: dict[str, int]
+    """Failures by HTTP status, or by what happened instead of an answer."""
+    requests: int
+    lag_p50_ms: float
+    lag_p99_ms: float
+    """How late the generator sent."""
+    generator_cores: float
+    """CPU time of the generator per second of the run."""
+
+    @property
+    def goodput_share(self) -> float:
+        """Of the requests offered, the share that was answered within the bound."""
+        return (self.goodput_per_s or 0.0) / self.offered_per_s if self.offered_per_s else 0.0
+
+    @property
+    def lagged(self) -> bool:
+        """Whether the generator itself is a visible part of the tail: a tenth of it, and over 2 ms."""
+        return self.lag_p99_ms > max(2.0, 0.1 * (self.p99_ms or 0.0))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {key: _rounded(value) for key, value in asdict(self).items()}
+
+
+def summarise(samples: Samples, duration_s: float, bound_ms: float | None, generator_cores: float) -> Summary:
+    """The figures of what was to be sent in [0, duration_s)."""
+    samples = samples.counted()
+    ok = samples.status == OK
+    latencies_ms = (samples.done_s - samples.intended_s)[ok] * 1e3
+    wall_s = max(duration_s, float(samples.done_s[ok].max(initial=0.0)))
+    lags_ms = (samples.sent_s - samples.intended_s) * 1e3
+    percentiles = {name: float(np.percentile(latencies_ms, q)) for name, q in PERCENTS.items() if ok.any()}
+    sizes = samples.batch_size[ok & ~np.isnan(samples.batch_size)]
+    return Summary(
+        offered_per_s=len(ok) / duration_s,
+        completed_per_s=float(ok.sum()) / wall_s,
+        goodput_per_s=None if bound_ms is None else float((latencies_ms <= bound_ms).sum()) / duration_s,
+        **{name: percentiles.get(name) for name in PERCENTS},
+        mean_batch=len(sizes) / float((1 / sizes).sum()) if len(sizes) else None,
+        stages_ms=_stages(samples, ok),
+        errors=dict(Counter(samples.status[~ok].tolist()).most_common()),
+        requests=len(ok),
+        lag_p50_ms=float(np.percentile(lags_ms, 50)) if len(ok) else 0.0,
+        lag_p99_ms=float(np.percentile(lags_ms, 99)) if len(ok) else 0.0,
+        generator_cores=generator_cores,
+    )
+
+
+def _stages(samples: Samples, ok: npt.NDArray[np.bool_]) -> dict[str, float]:
+    told = ok & ~np.isnan(samples.stages_ms).any(axis=1)
+    if not told.any():
+        return {}
+    means = samples.stages_ms[told].mean(axis=0)
+    whole = float((samples.done_s - samples.intended_s)[told].mean()) * 1e3
+    return {**dict(zip(STAGES, means.tolist(), strict=True)), "http": whole - float(means.sum())}
+
+
+def median_of(summaries: Sequence[Summary]) -> Summary:
+    """The median of every figure over the repeats of a run; failures and requests are added up."""
+    errors: Counter[str] = Counter()
+    for summary in summaries:
+        errors.update(summary.errors)
+    numbers = [field.name for field in fields(Summary) if field.name not in ("stages_ms", "errors", "requests")]
+    stages = [summary.stages_ms for summary in summaries if summary.stages_ms]
+    return Summary(
+        **{name: _median([getattr(summary, name) for summary in summaries]) for name in numbers},
+        stages_ms={stage: median(s[stage] for s in stages) for stage in (stages[0] if stages else ())},
+        errors=dict(errors),
+        requests=sum(summary.requests for summary in summaries),
+    )
+
+
+def _median(values: Sequence[float | None]) -> Any:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return round(value, 3) if isinstance(value, float) else value

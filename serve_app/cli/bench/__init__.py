@@ -1,0 +1,111 @@
+"""`serve-app bench`: what batching buys on this machine, and what a service does under load."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+Command = Callable[..., Any]
+
+
+class Numbers(click.ParamType):
+    """Positive numbers, separated by commas."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = tuple(self._kind(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or not all(0 < number < float("inf") for number in numbers):
+            self.fail(f"{value!r} is no list of positive numbers such as 50 or 50,100,200", param, ctx)
+        return numbers
+
+
+class Size(click.ParamType):
+    """WIDTHxHEIGHT in pixels."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        parts = value.lower().split("x")
+        if len(parts) != 2 or not all(part.isdecimal() and 1 <= int(part) <= 8192 for part in parts):
+            self.fail(f"{value!r} is no size in pixels such as 500x375, at most 8192x8192", param, ctx)
+        return int(parts[0]), int(parts[1])
+
+
+def image_options(command: Command) -> Command:
+    folder = click.option("--images", type=FOLDER, help="Folder with images.  [default: generated JPEGs]")
+    size = click.option("--image-size", type=Size(), default="500x375", show_default=True, help="Of generated JPEGs.")
+    return folder(size(command))
+
+
+def output_options(command: Command) -> Command:
+    as_json = click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
+    csv = click.option("--csv", "csv_path", type=FILE, help="Write the table's rows to this file.")
+    plot = click.option("--plot", type=FILE, help="Draw it: .html, .png, .svg or .pdf. Needs serve-app[bench].")
+    return as_json(csv(plot(command)))
+
+
+@click.group()
+def bench() -> None:
+    """Measure: the device alone, a service under load, the alternatives."""
+
+
+@bench.command()
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the service is.")
+@click.option("--rate", "rates", type=Numbers(float), help="Open loop: requests/s, or several: 50,100,200.")
+@click.option("--concurrency", "concurrencies", type=Numbers(int), help="Closed loop: requests in flight.")
+@click.option("--sweep", is_flag=True, help="Find the highest rate that holds --p99-ms, from --rate (or 10) up.")
+@click.option("--p99-ms", type=click.FloatRange(0, min_open=True), help="The bound; goodput counts what keeps it.")
+@click.option("--tolerance", type=click.FloatRange(0.01, 1), default=0.05, show_default=True, help="Of --sweep.")
+@image_options
+@click.option("--duration-s", type=click.FloatRange(0.1), default=10, show_default=True, help="Of what is counted.")
+@click.option("--warm-up-s", type=click.FloatRange(0), default=2, show_default=True, help="Before it, at the same rate.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="The median of them is shown.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of arrivals and the choice of images.")
+@click.option("--timeout-s", type=click.FloatRange(0.001), default=30, show_default=True, help="Of each request.")
+@click.option("--processes", type=click.IntRange(1, 64), help="Of the generator.  [default: a quarter of the cores]")
+@output_options
+def load(**options: Any) -> None:
+    """Send images to a running service and say what it does to them.
+
+    Open loop (--rate, --sweep): requests are sent at the times of a Poisson process, however slow the
+    answers are, and a latency counts from the time a request should have been sent, so that a stall
+    shows. Closed loop (--concurrency): each answer sends the next request; it finds the highest
+    throughput, and hides stalls. Failures are rows of their own and never part of the percentiles. A
+    bound holds if 99 of 100 requests offered are answered within it.
+
+    Exit status: 0 measured, and --p99-ms held; 1 it did not hold, or nothing was answered; 2 nothing
+    could be measured.
+    """
+    from serve_app.cli.bench.load import run
+
+    sys.exit(run(**options))
+
+
+@bench.command()
+@click.option("--image-size", type=Size(), default="500x375", show_default=True, help="Of generated JPEGs.")
+@click.option("--duration-s", type=click.FloatRange(0.1), default=5, show_default=True)
+@click.option("--processes", type=click.IntRange(1, 64), help="Of the generator.  [default: a quarter of the cores]")
+@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
+def generator(**options: Any) -> None:
+    """How many requests/s the load generator can send from here, against a server that does nothing.
+
+    What `bench load` measures far below this figure is the service; near it, the generator.
+    """
+    from serve_app.cli.bench.load import run_generator
+
+    sys.exit(run_generator(**options))

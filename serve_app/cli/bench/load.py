@@ -1,0 +1,233 @@
+"""`serve-app bench load` and `bench generator`: options in, tables and files out."""
+
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from serve_app.bench import images, machine, noop_server
+from serve_app.bench.generator import Generator, GeneratorError, Run
+from serve_app.bench.images import Images
+from serve_app.bench.load import LoadTest, OnProgress, Row
+from serve_app.bench.samples import Summary
+from serve_app.cli.bench import output
+from serve_app.cli.bench.output import number
+from serve_app.config import ConfigError
+
+PATH = "/v1/classify"
+DEFAULT_START_PER_S = 10.0
+PROBE_TIMEOUT_S = 10.0
+HEADER = ("offered/s", "done/s", "good/s", "p50 ms", "p90", "p99", "p99.9", "max", "batch", "failed")
+
+
+def run(
+    *,
+    url: str,
+    rates: Sequence[float] | None,
+    concurrencies: Sequence[int] | None,
+    sweep: bool,
+    p99_ms: float | None,
+    tolerance: float,
+    images: Path | None,
+    image_size: tuple[int, int],
+    duration_s: float,
+    warm_up_s: float,
+    repeats: int,
+    seed: int,
+    timeout_s: float,
+    processes: int | None,
+    as_json: bool,
+    csv_path: Path | None,
+    plot: Path | None,
+) -> int:
+    """Measure and print; the exit status."""
+    if sweep and p99_ms is None:
+        raise click.UsageError("--sweep needs a bound: --p99-ms")
+    if not (rates or concurrencies or sweep):
+        raise click.UsageError("say what to send: --rate, --sweep or --concurrency")
+    if sweep and rates and len(rates) > 1:
+        raise click.UsageError("--sweep starts at one --rate")
+    output.check_figure_path(plot)
+    output.check_writable(csv_path, "--csv")
+    pictures = read_images(images, image_size)
+    url = url.rstrip("/")
+    if problem := not_ready(url):
+        output.fail(problem, 2)
+    processes = processes or default_processes()
+    template = Run(url + PATH, duration_s, warm_up_s, seed=seed, timeout_s=timeout_s)
+    best, rows = None, []
+    try:
+        with Generator(pictures.files, processes) as generator, progress(warm_up_s + duration_s) as on_progress:
+            test = LoadTest(generator, template, repeats, p99_ms, on_progress)
+            if sweep:
+                best, trials = test.sweep(rates[0] if rates else DEFAULT_START_PER_S, tolerance)
+                rows = sorted([*trials, *([best] if best else [])], key=lambda row: row.run.rate_per_s or 0.0)
+            else:
+                rows = [test.at_rate(rate) for rate in rates or ()]
+            rows += [test.at_concurrency(concurrency) for concurrency in concurrencies or ()]
+    except GeneratorError as error:
+        output.fail(str(error), 2)
+    report = {
+        **machine.facts(),
+        "url": url,
+        "images": pictures.description,
+        "duration_s": duration_s,
+        "warm_up_s": warm_up_s,
+        "seed": seed,
+        "processes": processes,
+        "p99_bound_ms": p99_ms,
+        "sweep": _sweep_report(best, rows, tolerance) if sweep else None,
+        "rows": [row.as_dict() for row in rows],
+    }
+    if csv_path:
+        output.write_csv(csv_path, report["rows"])
+    if plot:
+        from serve_app.bench import figures
+
+        tables = [(HEADER, [_cells(row) for row in rows])]
+        figures.save(plot, f"Load test of {url}", report, figures.load_panels(report), tables)
+    if as_json:
+        output.print_json(report)
+    else:
+        _print(report, rows, best)
+    return _status(rows, best, sweep, p99_ms)
+
+
+def run_generator(*, image_size: tuple[int, int], duration_s: float, processes: int | None, as_json: bool) -> int:
+    pictures = images.generated(*image_size)
+    processes = processes or default_processes()
+    with noop_server.running() as url, Generator(pictures.files, processes) as generator, progress(duration_s) as show:
+        test = LoadTest(generator, Run(url + PATH, duration_s, warm_up_s=0.5), 1, None, show)
+        closed = test.at_concurrency(32 * processes)
+        # The open loop has to keep its times too: at half of what the closed loop reaches.
+        opened = test.at_rate(closed.median.completed_per_s / 2)
+    rows = [closed, opened]
+    report = {**machine.facts(), "images": pictures.description, "rows": [row.as_dict() for row in rows]}
+    if as_json:
+        output.print_json(report)
+    else:
+        output.print_table(HEADER, [_cells(row) for row in rows], caption=f"{pictures.description}\n{machine.phrase(report)}")
+        for row in rows:
+            _print_generator(row, processes)
+    return 0
+
+
+# --- shared with other commands ------------------------------------------------------------------
+
+
+def default_processes() -> int:
+    """Of the generator: one sends about 5,000 requests/s of 100 kB at their times, and the service needs cores too."""
+    return max(1, min(8, machine.num_cores() // 4))
+
+
+def read_images(folder: Path | None, size: tuple[int, int]) -> Images:
+    """Those of the folder, or generated ones. Ends the command if there are none."""
+    try:
+        return images.from_folder(folder) if folder else images.generated(*size)
+    except ConfigError as error:
+        output.fail(str(error), 2)
+        raise
+
+
+def not_ready(url: str) -> str | None:
+    """Why the service at `url` cannot be measured, or None."""
+    try:
+        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=PROBE_TIMEOUT_S):  # noqa: S310 - the user's URL
+            return None
+    except urllib.error.HTTPError as error:
+        return f"{url} is not ready: {url}/v2/health/ready answers {error.code}; wait, or see --url"
+    except (OSError, ValueError) as error:
+        return f"no service at {url} ({getattr(error, 'reason', error)}); start one: make serve, or see --url"
+
+
+@contextmanager
+def progress(seconds_per_run: float) -> Iterator[OnProgress]:
+    """A bar for the run under way, on stderr, where a person looks."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.stderr, transient=True, disable=not sys.stderr.isatty()) as bars:
+        bar = bars.add_task("starting", total=seconds_per_run)
+
+        def show(what: str, seconds: float) -> None:
+            left = "" if seconds < seconds_per_run else ", waiting for answers"
+            bars.update(bar, description=what + left, completed=min(seconds, seconds_per_run))
+
+        yield show
+
+
+# --- output --------------------------------------------------------------------------------------
+
+
+def _sweep_report(best: Row | None, rows: Sequence[Row], tolerance: float) -> dict[str, Any]:
+    failed = [row.run.rate_per_s for row in rows if not row.holds and row.run.rate_per_s is not None]
+    return {
+        "highest_rate_per_s": best.run.rate_per_s if best else None,
+        "lowest_rate_failed_per_s": min(failed, default=None),
+        "tolerance": tolerance,
+    }
+
+
+def _cells(row: Row) -> list[str]:
+    """In the order of HEADER."""
+    s = row.median
+    offered = number(s.offered_per_s) if row.run.rate_per_s is not None else f"{row.run.concurrency} at once"
+    latencies = [number(value) for value in (s.p50_ms, s.p90_ms, s.p99_ms, s.p999_ms, s.max_ms)]
+    rates = [offered, number(s.completed_per_s), number(s.goodput_per_s)]
+    return [*rates, *latencies, number(s.mean_batch), f"{sum(s.errors.values()):,}"]
+
+
+def _print(report: dict[str, Any], rows: Sequence[Row], best: Row | None) -> None:
+    caption = f"{report['images']}; {report['duration_s']:g} s a run\n{machine.phrase(report)}"
+    output.print_table(HEADER, [_cells(row) for row in rows], caption=caption)
+    told = [row for row in rows if row.median.stages_ms]
+    if told:
+        stages = list(told[0].median.stages_ms)
+        cells = [[_cells(row)[0], *(number(row.median.stages_ms[stage]) for stage in stages)] for row in told]
+        output.print_table(["offered/s", *(f"{stage} ms" for stage in stages)], cells, title="mean time by stage")
+    errors = [[_cells(row)[0], status, f"{n:,}"] for row in rows for status, n in row.median.errors.items()]
+    if errors:
+        output.print_table(["offered/s", "failed with", "requests"], errors, title="failures")
+    shown = best or rows[-1]
+    _print_generator(shown, report["processes"])
+    for row in rows:
+        if row.median.lagged and (row is shown or row.holds):
+            output.stderr.print(
+                f"[yellow]warning[/] at {_cells(row)[0]} the generator sent late (p99 {row.median.lag_p99_ms:.1f} ms), and "
+                "the latencies have that in them: give it cores of its own, another machine, or more --processes",
+                soft_wrap=True,
+            )
+    if report["sweep"]:
+        output.stderr.print(_verdict(report), soft_wrap=True)
+
+
+def _print_generator(row: Row, processes: int) -> None:
+    s = row.median
+    many = "es" if processes > 1 else ""
+    output.stderr.print(
+        f"generator: {processes} process{many}, {s.generator_cores:.2f} cores, "
+        f"sent late by {s.lag_p50_ms:.1f} ms (p50), {s.lag_p99_ms:.1f} ms (p99)",
+        soft_wrap=True,
+    )
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    sweep, bound = report["sweep"], report["p99_bound_ms"]
+    if sweep["highest_rate_per_s"] is None:
+        return f"[red]no rate holds a p99 of {bound:g} ms[/]; the lowest tried was {sweep['lowest_rate_failed_per_s']:g}/s"
+    failed = sweep["lowest_rate_failed_per_s"]
+    above = f"; {failed:.4g}/s does not" if failed else ""
+    return f"[green]{sweep['highest_rate_per_s']:.4g} requests/s hold a p99 of {bound:g} ms[/]{above}"
+
+
+def _status(rows: Sequence[Row], best: Row | None, sweep: bool, p99_ms: float | None) -> int:
+    if sweep:
+        return 0 if best else 1
+    summaries: list[Summary] = [row.median for row in rows]
+    if any(summary.completed_per_s == 0 for summary in summaries):
+        return 1
+    return 0 if p99_ms is None or all(row.holds for row in rows) else 1

@@ -1,0 +1,81 @@
+"""What every measuring command does with its report: a table, or JSON, and files."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Column, Table
+
+NO_FIGURE = "-"
+
+stderr = Console(stderr=True, highlight=False)
+
+
+def check_figure_path(path: Path | None) -> None:
+    """Refuse before anything is measured what could not be drawn after it. Raises click's errors."""
+    if path is None:
+        return
+    try:
+        from serve_app.bench.figures import SUFFIXES
+    except ImportError:
+        raise click.UsageError("--plot needs matplotlib: pip install 'serve-app[bench]'") from None
+    if path.suffix not in SUFFIXES:
+        raise click.BadParameter(f"{path}: its name must end in {', '.join(SUFFIXES)}", param_hint="--plot")
+    check_writable(path, "--plot")
+
+
+def check_writable(path: Path | None, option: str) -> None:
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"{path}: there is no folder {path.parent}", param_hint=option)
+
+
+def print_json(report: dict[str, Any]) -> None:
+    print(json.dumps(report, indent=2))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", caption: str = "") -> None:
+    """A table that fits 80 columns: the first column to the left, numbers to the right."""
+    columns = [Column(name, justify="left" if i == 0 else "right") for i, name in enumerate(header)]
+    table = Table(*columns, box=SIMPLE, title=title or None, caption=caption or None, padding=(0, 1, 0, 0))
+    table.title_justify = table.caption_justify = "left"
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """One line a row; nested mappings become columns `outer.inner`, lists are left to `--json`."""
+    flat = [_flattened(row) for row in rows]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in flat for key in row)))
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _flattened(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            found |= _flattened(value, f"{prefix}{key}.")
+        elif not isinstance(value, list):
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """For a table: thousands separated, whole from 100 up."""
+    if value is None:
+        return NO_FIGURE
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{digits}f}"
+
+
+def fail(message: str, status: int) -> None:
+    """End the command: what is wrong and what to do, on stderr."""
+    stderr.print(message, style="red", markup=False, soft_wrap=True)
+    sys.exit(status)

@@ -133,6 +133,62 @@ def _stages(axes: Axes, report: Report) -> None:
     axes.tick_params(axis="x", rotation=45)
 
 
+# --- forward -------------------------------------------------------------------------------------
+
+
+def forward_panels(report: Report) -> list[Panel]:
+    return [_throughput, _architectures, _precisions, _shares]
+
+
+def _throughput(axes: Axes, report: Report) -> None:
+    rows = [row for row in report["batch"]["rows"] if not row["error"]]
+    sizes = [row["batch_size"] for row in rows]
+    bounds = [[row["batch_size"] / ms * 1e3 for ms in row["ms_per_batch_spread"]] for row in rows]
+    axes.fill_between(sizes, [low for _, low in bounds], [high for high, _ in bounds], alpha=0.2)
+    axes.plot(sizes, [row["images_per_s"] for row in rows], marker="o", markersize=3)
+    knee = report["batch"]["knee"]
+    axes.axvline(knee, color="black", linestyle="--", linewidth=1, label=f"knee: {knee}")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    failed = [row["batch_size"] for row in report["batch"]["rows"] if row["error"]]
+    if failed:
+        axes.axvline(failed[0], color="tab:red", linewidth=1, label=f"out of memory: {failed[0]}")
+    axes.set(xlabel="batch size", ylabel="images/s", title="Batch size", ylim=(0, None))
+    axes.legend()
+
+
+def _architectures(axes: Axes, report: Report) -> None:
+    _pairs(axes, [row["arch"] for row in report["archs"]], report["archs"])
+    axes.set(title="Architecture")
+
+
+def _precisions(axes: Axes, report: Report) -> None:
+    rows = report["precisions"]
+    _pairs(axes, [f"{row['how']} {row['precision']}\n{row['device']}" for row in rows], rows)
+    axes.set(title="Precision and device")
+
+
+def _pairs(axes: Axes, names: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """One by one and batched, side by side."""
+    positions = range(len(rows))
+    batched = f"batches of {rows[0]['batch_size']}"
+    for shift, key, label in ((-0.2, "images_per_s_one", "one by one"), (0.2, "images_per_s", batched)):
+        axes.bar([x + shift for x in positions], [row[key] or 0.0 for row in rows], width=0.4, label=label)
+    axes.set_xticks(list(positions), names)
+    axes.set(ylabel="images/s")
+    axes.legend()
+
+
+def _shares(axes: Axes, report: Report) -> None:
+    stages = report["stages"]["ms_per_image"]
+    axes.barh(list(stages), list(stages.values()), color=[STAGE_COLOURS[stage] for stage in stages])
+    axes.invert_yaxis()
+    axes.set(xlabel=f"ms per image, in batches of {report['stages']['batch_size']}", title="Stages of an image")
+
+
+# --- shared --------------------------------------------------------------------------------------
+
+
 def _stacked(axes: Axes, names: Sequence[str], bars: Sequence[dict[str, float]]) -> None:
     bottom = [0.0] * len(names)
     for stage in bars[0] if bars else ():

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 import torch
+from PIL.Image import Image
 
 from serve_app.bench import isolated, memory
 from serve_app.bench.baselines.eager import EagerEngine
@@ -173,9 +174,9 @@ def curve(
     return found
 
 
-def lesson(setup: Setup, crops: Sequence[Pixels], batch_size: int, repeats: int) -> Lesson:
-    """All `crops` one by one, then in batches, in one process."""
-    return next(isolated.stream(_measure_lesson, setup, crops, batch_size, repeats))
+def lesson(setup: Setup, files: Sequence[bytes], count: int, batch_size: int, repeats: int) -> Lesson:
+    """`count` decoded images one by one, then the same in batches, in one process. Raises ConfigError."""
+    return next(isolated.stream(_measure_lesson, setup, files, count, batch_size, repeats))
 
 
 def stages(setup: Setup, files: Sequence[bytes], batch_size: int, repeats: int) -> dict[str, list[float]]:
@@ -231,8 +232,12 @@ def _measure_curve(setup: Setup, sizes: Sequence[int], repeats: int) -> Iterator
             yield "ms", size, ms
 
 
-def _measure_lesson(setup: Setup, crops: Sequence[Pixels], batch_size: int, repeats: int) -> Iterator[Lesson]:
+def _measure_lesson(
+    setup: Setup, files: Sequence[bytes], count: int, batch_size: int, repeats: int
+) -> Iterator[Lesson]:
     engine = setup.create()
+    distinct = _Decoded(setup, files[:count]).crops
+    crops = [distinct[i % len(distinct)] for i in range(count)]
     batches = [crops[i : i + batch_size] for i in range(0, len(crops), batch_size)]
     for size in sorted({1, *map(len, batches)}):
         for _ in range(WARM_UPS):
@@ -254,21 +259,15 @@ def _measure_stages(
     setup: Setup, files: Sequence[bytes], batch_size: int, repeats: int
 ) -> Iterator[dict[str, list[float]]]:
     engine = setup.create()
-    geometry = setup.checkpoint().spec.geometry
-    decoder = Decoder(geometry, Args().max_image_pixels)
-    files = [file for file in files if _readable(decoder, file)]
-    if not files:
-        raise ConfigError("none of the images can be read")
-    opened = [decoder.read(file) for file in files]
-    crops = [np.asarray(resize_and_crop(image, geometry)) for image in opened]
-    batch = [crops[i % len(crops)] for i in range(batch_size)]
+    decoded = _Decoded(setup, files)
+    batch = [decoded.crops[i % len(decoded.crops)] for i in range(batch_size)]
     for _ in range(WARM_UPS):
         engine.warm_up(batch_size)
     found: dict[str, list[float]] = {}
     for _ in range(repeats):
         ms = {
-            "decode": timed_ms(lambda: [decoder.read(file) for file in files]) / len(files),
-            "resize": timed_ms(lambda: [resize_and_crop(image, geometry) for image in opened]) / len(files),
+            "decode": timed_ms(decoded.decode) / len(decoded.crops),
+            "resize": timed_ms(decoded.resize) / len(decoded.crops),
             **_profile(engine, batch),
         }
         for stage, value in ms.items():
@@ -276,12 +275,30 @@ def _measure_stages(
     yield found
 
 
-def _readable(decoder: Decoder, file: bytes) -> bool:
-    try:
-        decoder.read(file)
-    except RequestError:
-        return False
-    return True
+class _Decoded:
+    """Those of `files` that can be read, as photos and as crops. Raises ConfigError if there are none."""
+
+    def __init__(self, setup: Setup, files: Sequence[bytes]) -> None:
+        self._geometry = setup.checkpoint().spec.geometry
+        self._decoder = Decoder(self._geometry, Args().max_image_pixels)
+        self._files = [file for file in files if self._is_readable(file)]
+        if not self._files:
+            raise ConfigError("none of the images can be read")
+        self._photos = self.decode()
+        self.crops = self.resize()
+
+    def _is_readable(self, file: bytes) -> bool:
+        try:
+            self._decoder.read(file)
+        except RequestError:
+            return False
+        return True
+
+    def decode(self) -> list[Image]:
+        return [self._decoder.read(file) for file in self._files]
+
+    def resize(self) -> list[Pixels]:
+        return [np.asarray(resize_and_crop(photo, self._geometry)) for photo in self._photos]
 
 
 def _profile(engine: Engine, batch: Sequence[Pixels]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -55,6 +56,14 @@ def stream(function: Callable[..., Iterator[Item]], *arguments: Any) -> Iterator
 
 def _work(pipe: Connection, function: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
+    # In a thread, as in a replica: of the main thread's memory glibc gives a batch's back to the kernel
+    # after every execution, and getting it again halves the speed (115 against 225 images/s at batch 8).
+    thread = threading.Thread(target=_send_items, args=(pipe, function, arguments))
+    thread.start()
+    thread.join()
+
+
+def _send_items(pipe: Connection, function: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]) -> None:
     try:
         for item in function(*arguments):
             pipe.send(("item", item))

@@ -32,6 +32,18 @@ class Numbers(click.ParamType):
         return numbers
 
 
+class Names(click.ParamType):
+    """Names, separated by commas, each once."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        return names or self.fail("name at least one", param, ctx)
+
+
 class Size(click.ParamType):
     """WIDTHxHEIGHT in pixels."""
 
@@ -62,6 +74,37 @@ def output_options(command: Command) -> Command:
 @click.group()
 def bench() -> None:
     """Measure: the device alone, a service under load, the alternatives."""
+
+
+@bench.command()
+@click.option(
+    "--arch",
+    "archs",
+    type=Names(),
+    default="resnet18,resnet34,resnet50",
+    show_default=True,
+    help="torchvision's names; the first one is measured in every way, the others beside it.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--max-batch-size", type=click.IntRange(1, 1024), help="[default: 64 on a CPU, 1024 on a GPU]")
+@click.option("--count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Images of the lesson.")
+@image_options
+@click.option("--threads", type=click.IntRange(1, 1024), help="On the CPU.  [default: every core]")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="The median of them is shown.")
+@output_options
+def forward(**options: Any) -> None:
+    """What the device does alone, and what makes it faster: batch size, architecture, precision.
+
+    100 images go through the network one by one and in batches; then every batch size up to a limit or
+    the end of memory, other architectures, fp32 and bf16 as torchvision gives the network (eager) and as
+    the service runs it (engine), on the CPU and on every GPU, and the stages of an image. Weights are
+    random: they do not change the time. Nothing else should run on the machine meanwhile.
+
+    Exit status: 0 measured, 2 nothing could be measured.
+    """
+    from serve_app.cli.bench.forward import run
+
+    sys.exit(run(**options))
 
 
 @bench.command()

@@ -49,6 +49,10 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     Console(highlight=False).print(table)
 
 
+def print_line(text: str) -> None:
+    Console(highlight=False).print(text, markup=False, soft_wrap=True)
+
+
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """One line a row; nested mappings become columns `outer.inner`, lists are left to `--json`."""
     flat = [_flattened(row) for row in rows]

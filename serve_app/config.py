@@ -95,7 +95,7 @@ class UserConfig(BaseModel):
     top_k: Annotated[int, Field(ge=1, le=1000, description="classes per image unless the request says")] = 5
     batch_buckets: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1024)], ...] | None,
-        Field(description="batch sizes that are warmed and run, others are padded to the next; null: 1 to 16, then eight per doubling"),
+        Field(description="batch sizes that run, others are padded up; null: 1 to 16, then eight per doubling"),
     ] = None
 
     @model_validator(mode="after")

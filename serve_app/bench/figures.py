@@ -23,7 +23,14 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Header and rows, as text."""
 
 PANEL_INCHES = (5.2, 3.6)
-STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+STYLE: Any = {
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+    "svg.fonttype": "none",
+}
 STAGE_COLOURS = {
     "decode": "tab:orange",
     "resize": "tab:olive",
@@ -36,7 +43,9 @@ STAGE_COLOURS = {
 }
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>body{{font:15px system-ui,sans-serif;margin:2em auto;max-width:1100px;padding:0 1em}}svg{{width:100%;height:auto}}
+<style>
+body{{font:15px system-ui,sans-serif;margin:2em auto;max-width:1100px;padding:0 1em}}
+svg{{width:100%;height:auto}}
 table{{border-collapse:collapse;margin:1em 0}}td,th{{padding:.2em .7em;text-align:right;border-bottom:1px solid #ccc}}
 td:first-child,th:first-child{{text-align:left}}</style></head>
 <body><h1>{title}</h1><p><code>{command}</code><br>{machine}</p>{figure}{tables}</body></html>
@@ -45,7 +54,7 @@ td:first-child,th:first-child{{text-align:left}}</style></head>
 
 def save(path: Path, title: str, report: Report, panels: Sequence[Panel], tables: Sequence[Table]) -> None:
     """Draw the panels, two a row; into an HTML page with the tables, or as a picture, by the suffix of `path`."""
-    with mpl.rc_context({**STYLE, "svg.fonttype": "none"}):
+    with mpl.rc_context(STYLE):
         rows = (len(panels) + 1) // 2
         columns = min(2, len(panels))
         figure = Figure((PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
@@ -149,7 +158,7 @@ def _throughput(axes: Axes, report: Report) -> None:
     knee = report["batch"]["knee"]
     axes.axvline(knee, color="black", linestyle="--", linewidth=1, label=f"knee: {knee}")
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter("{x:g}")
     failed = [row["batch_size"] for row in report["batch"]["rows"] if row["error"]]
     if failed:
         axes.axvline(failed[0], color="tab:red", linewidth=1, label=f"out of memory: {failed[0]}")

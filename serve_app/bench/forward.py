@@ -18,10 +18,10 @@ from PIL.Image import Image
 
 from serve_app.bench import isolated, memory
 from serve_app.bench.baselines.eager import EagerEngine
-from serve_app.config import Args, ConfigError
+from serve_app.bench.images import readable
+from serve_app.config import Args
 from serve_app.decode import Decoder, Pixels, resize_and_crop
 from serve_app.engine import Engine, create
-from serve_app.errors import RequestError
 from serve_app.model_spec import Geometry, ModelSpec
 from serve_app.weights import Checkpoint, load
 
@@ -95,7 +95,7 @@ class Curve:
     def rows(self) -> list[dict[str, Any]]:
         """As JSON: a row for each size, and one for the size that ran out of memory."""
         knee = self.knee if self.times_ms else None
-        found = [
+        found: list[dict[str, Any]] = [
             {
                 "batch_size": size,
                 "images_per_s": round(self.images_per_s(size), 2),
@@ -145,9 +145,7 @@ def doublings(max_batch_size: int) -> list[int]:
     return sorted({*(1 << i for i in range(max_batch_size.bit_length())), max_batch_size})
 
 
-def curve(
-    setup: Setup, sizes: Sequence[int], repeats: int, on_step: Callable[[int], None] = lambda _: None
-) -> Curve:
+def curve(setup: Setup, sizes: Sequence[int], repeats: int, on_step: Callable[[int], None] = lambda _: None) -> Curve:
     """t(n) for each size, ascending, in a process of its own; it ends at the first that does not fit into memory.
 
     `on_step` is told each batch size once it has been measured, `repeats` times in all.
@@ -281,18 +279,9 @@ class _Decoded:
     def __init__(self, setup: Setup, files: Sequence[bytes]) -> None:
         self._geometry = setup.checkpoint().spec.geometry
         self._decoder = Decoder(self._geometry, Args().max_image_pixels)
-        self._files = [file for file in files if self._is_readable(file)]
-        if not self._files:
-            raise ConfigError("none of the images can be read")
+        self._files = readable(files, self._decoder)
         self._photos = self.decode()
         self.crops = self.resize()
-
-    def _is_readable(self, file: bytes) -> bool:
-        try:
-            self._decoder.read(file)
-        except RequestError:
-            return False
-        return True
 
     def decode(self) -> list[Image]:
         return [self._decoder.read(file) for file in self._files]

@@ -227,7 +227,7 @@ async def _open_loop(
     """Each request when its time has come, however slow the answers to the others are."""
     in_flight: set[asyncio.Task[None]] = set()
     for number, intended_s in enumerate(share.times.tolist()):
-        while (wait_s := start + intended_s - time.monotonic()) > 0:  # uvloop rounds to milliseconds, either way
+        while (wait_s := start + intended_s - time.monotonic()) > 0:  # noqa: ASYNC110 - uvloop rounds to ms, either way
             await asyncio.sleep(wait_s)
         if len(in_flight) >= share.max_in_flight:
             log.add(intended_s, intended_s, intended_s, NOT_SENT)

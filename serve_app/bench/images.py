@@ -1,5 +1,6 @@
 """The images that a measurement sends or decodes: files of a folder, or generated JPEGs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -8,6 +9,8 @@ import numpy as np
 from PIL import Image
 
 from serve_app.config import ConfigError
+from serve_app.decode import Decoder
+from serve_app.errors import RequestError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 MAX_TOTAL_BYTES = 256 << 20  # every generator process holds them all
@@ -31,7 +34,7 @@ class Images:
 
 
 def from_folder(folder: Path) -> Images:
-    """The image files below `folder`, by suffix, in order, up to 256 MiB of them. Raises ConfigError if there are none."""
+    """The image files below `folder`, by suffix, in order, up to 256 MiB. Raises ConfigError if there are none."""
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     files: list[bytes] = []
     for path in paths:
@@ -50,7 +53,25 @@ def from_folder(folder: Path) -> Images:
 def generated(width: int, height: int, seed: int = 0) -> Images:
     """JPEGs of `width` x `height` pixels with a photo's spectrum: they cost about what photos cost to decode."""
     generator = np.random.default_rng(seed)
-    return _described([_jpeg(width, height, generator) for _ in range(GENERATED)], f"generated JPEGs {width} x {height}")
+    return _described(
+        [_jpeg(width, height, generator) for _ in range(GENERATED)], f"generated JPEGs {width} x {height}"
+    )
+
+
+def readable(files: Sequence[bytes], decoder: Decoder) -> list[bytes]:
+    """Those that the service would read. Raises ConfigError if there are none."""
+    found = [file for file in files if _is_readable(file, decoder)]
+    if not found:
+        raise ConfigError("none of the images can be read")
+    return found
+
+
+def _is_readable(file: bytes, decoder: Decoder) -> bool:
+    try:
+        decoder.read(file)
+    except RequestError:
+        return False
+    return True
 
 
 def _described(files: list[bytes], what: str) -> Images:
@@ -68,5 +89,7 @@ def _jpeg(width: int, height: int, generator: np.random.Generator) -> bytes:
         field = np.fft.irfft2(phases / frequency, s=(height, width))
         channels.append(128 + CONTRAST * field / max(field.std(), 1e-12))
     file = BytesIO()
-    Image.fromarray(np.clip(np.stack(channels, axis=2), 0, 255).astype(np.uint8)).save(file, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(np.clip(np.stack(channels, axis=2), 0, 255).astype(np.uint8)).save(
+        file, "JPEG", quality=JPEG_QUALITY
+    )
     return file.getvalue()

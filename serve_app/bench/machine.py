@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from serve_app.config import ConfigError
+
 PACKAGES = ("serve-app", "torch", "torchvision", "ray", "pillow", "aiohttp")
 
 
@@ -39,6 +41,19 @@ def gpus() -> list[str]:
     import torch
 
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def resolved_device(name: str) -> str:
+    """`cpu` or `cuda:0` for `auto`, `cpu`, `cuda` or `cuda:0`. Raises ConfigError if it is not there."""
+    import torch
+
+    available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if name == "auto":
+        return available[1] if len(available) > 1 else "cpu"
+    name = "cuda:0" if name == "cuda" else name
+    if name not in available:
+        raise ConfigError(f"--device {name}: there is none here; there is {', '.join(available)}")
+    return name
 
 
 def phrase(facts: dict[str, Any]) -> str:

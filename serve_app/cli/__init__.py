@@ -13,11 +13,12 @@ tune       from measurements to a deploy/*.yaml
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from serve_app import __version__
-from serve_app.cli.bench import bench
+from serve_app.cli.bench import FILE, POSITIVE, bench, image_options
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 
@@ -96,6 +97,36 @@ def classify(
     from serve_app.cli.classify import classify_paths
 
     sys.exit(classify_paths(paths, url, top_k, concurrency, timeout_s, as_json))
+
+
+@main.command()
+@click.option("--arch", help="torchvision's name.  [default: the checkpoint's, else resnet18]")
+@click.option("--weights", "weights_name", default="DEFAULT", show_default=True, help="As args.weights in a config.")
+@click.option("--p99-ms", type=POSITIVE, required=True, help="The bound on latency.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), help="Requests/s to hold, with as many replicas as it takes."
+)
+@image_options
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Of a replica.  [default: every core, 4 at most]")
+@click.option("--output", "path", type=FILE, default="tuned.yaml", show_default=True, help="The config to write.")
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--verify", is_flag=True, help="Serve it, and confirm the prediction by a load test.")
+@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
+def tune(**options: Any) -> None:
+    """Measure this machine and write the config that holds a p99 latency on it.
+
+    The device's time for each batch size and the decode of images beside it are measured; arrivals are
+    simulated with them for each max_batch_size; the config that holds the bound at the highest rate is
+    written, each value with the number that it comes from. A minute on a CPU, plus one for --verify.
+    Nothing else should run on the machine meanwhile.
+
+    Exit status: 0 written (and the bound held), 1 --verify found that it does not hold, 2 nothing holds
+    the bound (the message says what could), or nothing could be measured.
+    """
+    from serve_app.cli.tune import run as run_tune
+
+    sys.exit(run_tune(**options))
 
 
 main.add_command(bench)

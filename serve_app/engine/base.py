@@ -13,7 +13,6 @@ import torch
 from serve_app.decode import Pixels
 from serve_app.model_spec import Geometry
 
-
 STAGES = ("copy_in", "forward", "copy_out")
 
 

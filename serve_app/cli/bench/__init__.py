@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+POSITIVE = click.FloatRange(0, min_open=True)
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 Command = Callable[..., Any]
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType[Any]):
     """Positive numbers, separated by commas."""
 
     name = "numbers"
@@ -32,7 +33,7 @@ class Numbers(click.ParamType):
         return numbers
 
 
-class Names(click.ParamType):
+class Names(click.ParamType[Any]):
     """Names, separated by commas, each once."""
 
     name = "names"
@@ -44,7 +45,7 @@ class Names(click.ParamType):
         return names or self.fail("name at least one", param, ctx)
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[Any]):
     """WIDTHxHEIGHT in pixels."""
 
     name = "WxH"
@@ -112,13 +113,13 @@ def forward(**options: Any) -> None:
 @click.option("--rate", "rates", type=Numbers(float), help="Open loop: requests/s, or several: 50,100,200.")
 @click.option("--concurrency", "concurrencies", type=Numbers(int), help="Closed loop: requests in flight.")
 @click.option("--sweep", is_flag=True, help="Find the highest rate that holds --p99-ms, from --rate (or 10) up.")
-@click.option("--p99-ms", type=click.FloatRange(0, min_open=True), help="The bound; goodput counts what keeps it.")
+@click.option("--p99-ms", type=POSITIVE, help="The bound; goodput counts what keeps it.")
 @click.option("--tolerance", type=click.FloatRange(0.01, 1), default=0.05, show_default=True, help="Of --sweep.")
 @image_options
 @click.option("--duration-s", type=click.FloatRange(0.1), default=10, show_default=True, help="Of what is counted.")
-@click.option("--warm-up-s", type=click.FloatRange(0), default=2, show_default=True, help="Before it, at the same rate.")
+@click.option("--warm-up-s", type=click.FloatRange(0), default=2, show_default=True, help="Before it, at that rate.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="The median of them is shown.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of arrivals and the choice of images.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of arrivals and choice of images.")
 @click.option("--timeout-s", type=click.FloatRange(0.001), default=30, show_default=True, help="Of each request.")
 @click.option("--processes", type=click.IntRange(1, 64), help="Of the generator.  [default: a quarter of the cores]")
 @output_options

@@ -1,15 +1,12 @@
 """`serve-app bench forward`: the levers, measured one by one; tables and files out."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from serve_app import architectures
 from serve_app.bench import forward, machine
@@ -48,7 +45,7 @@ def run(
     try:
         for arch in archs:
             architectures.check(arch)
-        device = _resolved(device)
+        device = machine.resolved_device(device)
         pictures = read_images(images, image_size)
         setup = Setup(archs[0], device, "auto", threads or machine.num_cores())
         sizes = doublings(max_batch_size or (MAX_BATCH_SIZE_CPU if device == "cpu" else MAX_BATCH_SIZE_CUDA))
@@ -60,23 +57,14 @@ def run(
     if plot:
         from serve_app.bench import figures
 
-        figures.save(plot, f"{archs[0]} on {device}", report, figures.forward_panels(report), list(_tables(report).values()))
+        figures.save(
+            plot, f"{archs[0]} on {device}", report, figures.forward_panels(report), list(_tables(report).values())
+        )
     if as_json:
         output.print_json(report)
     else:
         _print(report)
     return 0
-
-
-def _resolved(device: str) -> str:
-    """`cpu` or `cuda:0`. Raises ConfigError if it is not there."""
-    available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if device == "auto":
-        return available[1] if len(available) > 1 else "cpu"
-    device = "cuda:0" if device == "cuda" else device
-    if device not in available:
-        raise ConfigError(f"--device {device}: there is none here; there is {', '.join(available)}")
-    return device
 
 
 @dataclass(frozen=True)
@@ -90,10 +78,13 @@ class _Measuring:
     def report(self, archs: Sequence[str]) -> dict[str, Any]:
         variants = list(_variants(self.setup))
         steps = self.repeats * (len(self.sizes) + 2 * (len(archs) - 1) + 2 * (len(variants) - 1)) + 2
-        with _progress(steps) as show:
-            curve = forward.curve(self.setup, self.sizes, self.repeats, lambda n: show(f"{self.setup.arch}, batch of {n}"))
+        arch = self.setup.arch
+        with output.steps(steps) as show:
+            curve = forward.curve(
+                self.setup, self.sizes, self.repeats, lambda n: show(f"{self.setup.arch}, batch of {n}")
+            )
             if not curve.times_ms:
-                raise ConfigError(f"{self.setup.arch}: not even one image fits into the memory of {self.setup.device}")
+                raise ConfigError(f"{arch}: not even one image fits into the memory of {self.setup.device}")
             knee = curve.knee
             files = self.pictures.files[:STAGE_FILES]
             lesson = forward.lesson(self.setup, files, self.count, knee, self.repeats)
@@ -101,14 +92,16 @@ class _Measuring:
             stages = forward.stages(self.setup, files, knee, self.repeats)
             show("architectures")
             by_arch = [
-                {"arch": arch, **self._pair(replace(self.setup, arch=arch), knee, show, arch, curve)} for arch in archs
+                {"arch": name, **self._pair(replace(self.setup, arch=name), knee, show, name, curve)} for name in archs
             ]
             by_variant = [
                 {
                     "device": variant.device,
                     "precision": variant.precision,
                     "how": variant.engine,
-                    **self._pair(variant, knee, show, f"{variant.engine} {variant.precision} on {variant.device}", curve),
+                    **self._pair(
+                        variant, knee, show, f"{variant.engine} {variant.precision} on {variant.device}", curve
+                    ),
                 }
                 for variant in variants
             ]
@@ -133,7 +126,9 @@ class _Measuring:
             },
         }
 
-    def _pair(self, setup: Setup, batch_size: int, show: Callable[[str], None], what: str, known: Curve) -> dict[str, Any]:
+    def _pair(
+        self, setup: Setup, batch_size: int, show: Callable[[str], None], what: str, known: Curve
+    ) -> dict[str, Any]:
         """One image at a time and a batch of `batch_size`; `known` is the curve of our own setup."""
         if _same(setup, self.setup, known):
             curve = known
@@ -159,19 +154,11 @@ def _variants(setup: Setup) -> Iterator[Setup]:
     for device in ("cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
         for how in ("eager", "engine"):
             for precision in ("fp32", "bf16"):
-                yield replace(setup, device=device, precision=precision, engine=how)  # type: ignore[arg-type]
+                yield replace(setup, device=device, precision=precision, engine=how)
 
 
 def _same(setup: Setup, known: Setup, curve: Curve) -> bool:
     return replace(setup, precision="auto") == known and setup.precision in ("auto", curve.precision)
-
-
-@contextmanager
-def _progress(steps: int) -> Iterator[Callable[[str], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=output.stderr, transient=True, disable=not sys.stderr.isatty()) as bars:
-        bar = bars.add_task("starting", total=steps)
-        yield lambda what: bars.update(bar, advance=1, description=what)
 
 
 # --- output --------------------------------------------------------------------------------------
@@ -211,7 +198,13 @@ _PAIR = ("one by one/s", "batched/s", "batch", "speed-up", "MiB")
 def _pair_cells(row: dict[str, Any]) -> list[str]:
     batched = row["error"] or number(row["images_per_s"])
     speed_up = f"{row['speed_up']:.2f}" if row["speed_up"] else output.NO_FIGURE
-    return [number(row["images_per_s_one"]), batched, str(row["batch_size"]), speed_up, number(row["peak_memory_mib"], 0)]
+    return [
+        number(row["images_per_s_one"]),
+        batched,
+        str(row["batch_size"]),
+        speed_up,
+        number(row["peak_memory_mib"], 0),
+    ]
 
 
 def _stage_table(stages: dict[str, Any]) -> tuple[Sequence[str], list[list[str]]]:
@@ -228,8 +221,8 @@ def _print(report: dict[str, Any]) -> None:
     captions = {
         "batch size": f"{report['arch']} {report['precision']} on {report['device']}, {report['num_threads']} threads; "
         f"knee: smallest within 5 % of the best; MiB: {memory}",
-        "stages of an image": f"decode and resize in one thread, the rest in batches of {report['stages']['batch_size']};\n"
-        f"{report['images']}",
+        "stages of an image": "decode and resize in one thread, the rest in batches of "
+        f"{report['stages']['batch_size']};\n{report['images']}",
     }
     for title, (header, cells) in _tables(report).items():
         output.print_table(header, cells, title=title, caption=captions.get(title, ""))

@@ -90,7 +90,7 @@ def run(
     if plot:
         from serve_app.bench import figures
 
-        tables = [(HEADER, [_cells(row) for row in rows])]
+        tables = [(HEADER, [cells(row) for row in rows])]
         figures.save(plot, f"Load test of {url}", report, figures.load_panels(report), tables)
     if as_json:
         output.print_json(report)
@@ -112,7 +112,9 @@ def run_generator(*, image_size: tuple[int, int], duration_s: float, processes: 
     if as_json:
         output.print_json(report)
     else:
-        output.print_table(HEADER, [_cells(row) for row in rows], caption=f"{pictures.description}\n{machine.phrase(report)}")
+        output.print_table(
+            HEADER, [cells(row) for row in rows], caption=f"{pictures.description}\n{machine.phrase(report)}"
+        )
         for row in rows:
             _print_generator(row, processes)
     return 0
@@ -172,7 +174,7 @@ def _sweep_report(best: Row | None, rows: Sequence[Row], tolerance: float) -> di
     }
 
 
-def _cells(row: Row) -> list[str]:
+def cells(row: Row) -> list[str]:
     """In the order of HEADER."""
     s = row.median
     offered = number(s.offered_per_s) if row.run.rate_per_s is not None else f"{row.run.concurrency} at once"
@@ -183,13 +185,13 @@ def _cells(row: Row) -> list[str]:
 
 def _print(report: dict[str, Any], rows: Sequence[Row], best: Row | None) -> None:
     caption = f"{report['images']}; {report['duration_s']:g} s a run\n{machine.phrase(report)}"
-    output.print_table(HEADER, [_cells(row) for row in rows], caption=caption)
+    output.print_table(HEADER, [cells(row) for row in rows], caption=caption)
     told = [row for row in rows if row.median.stages_ms]
     if told:
         stages = list(told[0].median.stages_ms)
-        cells = [[_cells(row)[0], *(number(row.median.stages_ms[stage]) for stage in stages)] for row in told]
-        output.print_table(["offered/s", *(f"{stage} ms" for stage in stages)], cells, title="mean time by stage")
-    errors = [[_cells(row)[0], status, f"{n:,}"] for row in rows for status, n in row.median.errors.items()]
+        means = [[cells(row)[0], *(number(row.median.stages_ms[stage]) for stage in stages)] for row in told]
+        output.print_table(["offered/s", *(f"{stage} ms" for stage in stages)], means, title="mean time by stage")
+    errors = [[cells(row)[0], status, f"{n:,}"] for row in rows for status, n in row.median.errors.items()]
     if errors:
         output.print_table(["offered/s", "failed with", "requests"], errors, title="failures")
     shown = best or rows[-1]
@@ -197,8 +199,8 @@ def _print(report: dict[str, Any], rows: Sequence[Row], best: Row | None) -> Non
     for row in rows:
         if row.median.lagged and (row is shown or row.holds):
             output.stderr.print(
-                f"[yellow]warning[/] at {_cells(row)[0]} the generator sent late (p99 {row.median.lag_p99_ms:.1f} ms), and "
-                "the latencies have that in them: give it cores of its own, another machine, or more --processes",
+                f"[yellow]warning[/] at {cells(row)[0]} the generator sent late (p99 {row.median.lag_p99_ms:.1f} ms), "
+                "and the latencies have that in them: give it cores of its own, another machine, or more --processes",
                 soft_wrap=True,
             )
     if report["sweep"]:
@@ -217,8 +219,11 @@ def _print_generator(row: Row, processes: int) -> None:
 
 def _verdict(report: dict[str, Any]) -> str:
     sweep, bound = report["sweep"], report["p99_bound_ms"]
+    failed = sweep["lowest_rate_failed_per_s"]
     if sweep["highest_rate_per_s"] is None:
-        return f"[red]no rate holds a p99 of {bound:g} ms[/]; the lowest tried was {sweep['lowest_rate_failed_per_s']:g}/s"
+        return (
+            f"[red]no rate holds a p99 of {bound:g} ms[/]; the lowest tried was {sweep['lowest_rate_failed_per_s']:g}/s"
+        )
     failed = sweep["lowest_rate_failed_per_s"]
     above = f"; {failed:.4g}/s does not" if failed else ""
     return f"[green]{sweep['highest_rate_per_s']:.4g} requests/s hold a p99 of {bound:g} ms[/]{above}"

@@ -3,13 +3,15 @@
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 NO_FIGURE = "-"
@@ -33,6 +35,15 @@ def check_figure_path(path: Path | None) -> None:
 def check_writable(path: Path | None, option: str) -> None:
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"{path}: there is no folder {path.parent}", param_hint=option)
+
+
+@contextmanager
+def steps(total: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar on stderr; each call is one step done, and names it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not sys.stderr.isatty()) as bars:
+        bar = bars.add_task("starting", total=total)
+        yield lambda what: bars.update(bar, advance=1, description=what)
 
 
 def print_json(report: dict[str, Any]) -> None:

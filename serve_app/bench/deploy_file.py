@@ -1,0 +1,143 @@
+"""A plan as a `deploy/*.yaml`: every value beside the number that it comes from."""
+
+import json
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from serve_app.bench import machine
+from serve_app.bench.forward import Setup
+from serve_app.bench.pipeline import Pipeline
+from serve_app.bench.plan import Plan
+from serve_app.bench.simulation import MARGIN, MAX_UTILISATION
+
+REQUEST_TIMEOUT_S = 30
+
+TEMPLATE = """\
+# {command}
+# {machine}
+# {images}
+# Predicted: {replicas} hold {rate:.3g} requests/s with a p99 of {p99:.0f} ms; the bound is {bound:g} ms, and
+# {reserve:.0%} of it and {idle:.0%} of the device are left for what a simulation does not know.
+# To confirm: serve-app run THIS FILE, then serve-app bench load --rate {rate:.3g} --p99-ms {bound:g}
+proxy_location: HeadOnly # EveryNode on a cluster
+http_options:
+  host: 127.0.0.1 # 0.0.0.0: other machines may ask
+  port: 8000
+  request_timeout_s: {timeout}
+applications:
+  - name: serve-app
+    route_prefix: /
+    import_path: serve_app.app:build_app
+    args:
+      arch: {arch}
+      weights: {weights}
+      device: {device}
+      precision: {precision} # as measured
+    deployments:
+      - name: Classifier
+        max_ongoing_requests: {max_ongoing} # 4 x max_batch_size; {mean_ongoing:.1f} are inside on average at that rate
+        max_queued_requests: {max_queued} # 16 x max_batch_size: {queue_s:.1f} s of a replica's work, then 503
+        graceful_shutdown_timeout_s: {shutdown}
+        autoscaling_config:
+          min_replicas: {min_replicas} # {why_min}
+          max_replicas: {max_replicas} # {why_max}
+          target_ongoing_requests: {target} # {why_target}
+        ray_actor_options:
+{resources}
+        user_config:
+          max_batch_size: {max_batch_size} # {why_size}
+          batch_buckets: {buckets} # a batch is padded to the next of these; ms: {bucket_ms}
+          batch_wait_timeout_s: 0 # a free device takes what waits; a busy one collects meanwhile
+          top_k: 5
+"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the plan was made from."""
+
+    setup: Setup
+    """Its precision is the resolved one."""
+    weights: str
+    """As in `args.weights`."""
+    pipeline: Pipeline
+    images: str
+    facts: dict[str, Any]
+    """`machine.facts()`"""
+    target_rate_per_s: float | None
+
+
+def render(plan: Plan, origin: Origin) -> str:
+    """The file's text."""
+    stretches = origin.pipeline.stretches
+    largest = stretches[plan.max_batch_size]
+    rate = plan.predicted_rate_per_s
+    replicas = "one replica" if plan.min_replicas == 1 else f"{plan.min_replicas} replicas"
+    held = {size: f"{outcome.rate_per_s:.3g}" if outcome else "none" for size, outcome in plan.alternatives.items()}
+    target = plan.target_ongoing_requests
+    inside = f"{plan.outcome.mean_ongoing:.1f} are inside a replica at its {plan.outcome.rate_per_s:.3g} requests/s"
+    why_target = inside if target > plan.max_batch_size else f"one full batch; {inside}"
+    return TEMPLATE.format(
+        command=origin.facts["command"],
+        machine=machine.phrase(origin.facts),
+        images=origin.images,
+        replicas=replicas,
+        rate=rate,
+        p99=plan.outcome.p99_ms,
+        bound=plan.p99_bound_ms,
+        reserve=1 - MARGIN,
+        idle=1 - MAX_UTILISATION,
+        timeout=REQUEST_TIMEOUT_S,
+        shutdown=REQUEST_TIMEOUT_S + 5,
+        arch=origin.setup.arch,
+        weights=json.dumps(origin.weights),
+        device=origin.setup.device.partition(":")[0],
+        precision=origin.setup.precision,
+        max_ongoing=plan.max_ongoing_requests,
+        mean_ongoing=plan.outcome.mean_ongoing,
+        max_queued=plan.max_queued_requests,
+        queue_s=plan.max_queued_requests / largest.images_per_s,
+        min_replicas=plan.min_replicas,
+        why_min=_why_min(plan, origin.target_rate_per_s),
+        max_replicas=plan.max_replicas,
+        why_max=_why_max(plan, origin.facts),
+        target=target,
+        why_target=why_target,
+        resources=_resources(plan, origin.pipeline),
+        max_batch_size=plan.max_batch_size,
+        why_size=f"requests/s that hold the bound, by size: {_listed(held)}",
+        buckets=json.dumps(list(plan.buckets)),
+        bucket_ms=_listed({size: f"{ms:.3g}" for size, ms in plan.bucket_ms.items()}),
+    )
+
+
+def _why_min(plan: Plan, target_rate_per_s: float | None) -> str:
+    if target_rate_per_s is None:
+        return "no --rate was given"
+    return f"for {target_rate_per_s:g} requests/s, at {plan.outcome.rate_per_s:.3g} a replica"
+
+
+def _why_max(plan: Plan, facts: dict[str, Any]) -> str:
+    cores, gpus = facts["machine"]["cores"], len(facts["machine"]["gpus"])
+    holds = f"{gpus} GPUs hold {plan.slots}" if plan.replicas_per_gpu else f"{cores} cores hold {plan.slots}"
+    return (
+        f"{holds}: raise it on a larger cluster"
+        if plan.slots >= plan.min_replicas
+        else f"more than this machine: {holds}"
+    )
+
+
+def _listed(by_size: dict[int, str]) -> str:
+    return ", ".join(f"{size}: {value}" for size, value in by_size.items())
+
+
+def _resources(plan: Plan, pipeline: Pipeline) -> str:
+    decode_ms = median(pipeline.decode_ms)
+    threads = (
+        f"also its CPU threads; one decodes an image in {decode_ms:.1f} ms ({pipeline.decode_alone_ms:.1f} ms alone)"
+    )
+    lines = [f"num_cpus: {plan.num_threads} # {threads}"]
+    if plan.replicas_per_gpu:
+        lines.append(f"num_gpus: {plan.num_gpus:g} # {plan.replicas_per_gpu} of them share a GPU")
+    return "\n".join(f"          {line}" for line in lines)

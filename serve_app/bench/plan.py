@@ -1,0 +1,155 @@
+"""The settings that hold a bound, chosen from simulations of every batch size that was measured."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serve_app.bench.pipeline import Pipeline
+from serve_app.bench.simulation import HTTP_MS, LOWEST_RATE_PER_S, MARGIN, Outcome, Replica, highest_rate, simulate
+from serve_app.config import ConfigError, default_buckets, max_ongoing_requests, max_queued_requests
+
+NEAR_BEST = 0.95
+MAX_PADDING = 0.05
+MAX_REPLICAS_PER_GPU = 4
+GPU_MEMORY_SHARE = 0.8
+CUDA_CONTEXT_BYTES = 600 << 20  # of each process, which torch does not count
+REPLICA_CORES = 4
+"""On a CPU: beyond four threads a forward pass of a small batch gains little."""
+
+
+class BoundTooTight(ConfigError):
+    """No rate holds the bound; `smallest_ms` is one that could be held."""
+
+    def __init__(self, message: str, smallest_ms: float) -> None:
+        super().__init__(message)
+        self.smallest_ms = smallest_ms
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What replicas may be placed on."""
+
+    cores: int
+    gpus: int
+    gpu_memory_bytes: int = 0
+    """Of one GPU."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings, and what was found on the way to them."""
+
+    p99_bound_ms: float
+    max_batch_size: int
+    bucket_ms: dict[int, float]
+    """The sizes that are warmed and run, and the milliseconds of each on the device."""
+    num_threads: int
+    replicas_per_gpu: int
+    """0 on a CPU."""
+    min_replicas: int
+    max_replicas: int
+    slots: int
+    """Replicas that this machine holds."""
+    target_ongoing_requests: int
+    outcome: Outcome
+    """Of one replica at the highest rate that holds the bound."""
+    alternatives: dict[int, Outcome | None]
+    """By max_batch_size: the highest rate that holds the bound, None if none does."""
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        return tuple(self.bucket_ms)
+
+    @property
+    def predicted_rate_per_s(self) -> float:
+        """What `min_replicas` hold together."""
+        return self.min_replicas * self.outcome.rate_per_s
+
+    @property
+    def max_ongoing_requests(self) -> int:
+        return max_ongoing_requests(self.max_batch_size)
+
+    @property
+    def max_queued_requests(self) -> int:
+        return max_queued_requests(self.max_batch_size)
+
+    @property
+    def num_gpus(self) -> float:
+        return math.floor(1e4 / self.replicas_per_gpu) / 1e4 if self.replicas_per_gpu else 0.0
+
+
+def choose(
+    replicas: Sequence[Replica],
+    p99_ms: float,
+    machine: Machine,
+    target_rate_per_s: float | None = None,
+) -> Plan:
+    """The settings for the best of `replicas`, which differ in how many share a GPU. Raises BoundTooTight."""
+    found = []
+    for replica in replicas:
+        outcomes = {size: highest_rate(replica, size, p99_ms) for size in sorted(replica.pipeline.stretches)}
+        best = max((outcome.rate_per_s for outcome in outcomes.values() if outcome), default=0.0)
+        found.append((best * replica.sharing, replica, outcomes))
+    best_rate = max(rate for rate, _, _ in found)
+    if best_rate == 0:
+        raise _too_tight(replicas[0], p99_ms)
+    # Of those that are as good, the one with the fewest processes on a GPU.
+    _, replica, outcomes = next(item for item in found if item[0] >= NEAR_BEST * best_rate)
+    size, outcome = _best_size(replica, outcomes)
+    min_replicas = max(1, math.ceil((target_rate_per_s or 0.0) / outcome.rate_per_s))
+    slots = machine.gpus * replica.sharing if machine.gpus else max(1, machine.cores // replica.num_threads)
+    return Plan(
+        p99_bound_ms=p99_ms,
+        max_batch_size=size,
+        bucket_ms={bucket: replica.batch_ms(bucket) for bucket in thin_buckets(replica, size)},
+        num_threads=replica.num_threads,
+        replicas_per_gpu=replica.sharing if machine.gpus else 0,
+        min_replicas=min_replicas,
+        max_replicas=max(min_replicas, slots),
+        slots=slots,
+        target_ongoing_requests=min(max(size, round(outcome.mean_ongoing)), max_ongoing_requests(size)),
+        outcome=outcome,
+        alternatives=outcomes,
+    )
+
+
+def _best_size(replica: Replica, outcomes: dict[int, Outcome | None]) -> tuple[int, Outcome]:
+    """Of the sizes with as high a rate (within 5 %), the smallest that does as much in an overload."""
+    held = {size: outcome for size, outcome in outcomes.items() if outcome}
+    best_rate = max(outcome.rate_per_s for outcome in held.values())
+    good = [size for size, outcome in held.items() if outcome.rate_per_s >= NEAR_BEST * best_rate]
+    most = max(replica.capacity_per_s(size) for size in good)
+    size = min(size for size in good if replica.capacity_per_s(size) >= NEAR_BEST * most)
+    return size, held[size]
+
+
+def candidates(pipeline: Pipeline, machine: Machine, num_threads: int, peak_bytes: int | None) -> list[Replica]:
+    """On a CPU one kind of replica; on GPUs one for each number of them that memory and cores allow to share one."""
+    if not machine.gpus:
+        return [Replica(pipeline, num_threads, cores=num_threads)]
+    cores = max(1, machine.cores // machine.gpus)
+    footprint = (peak_bytes or 0) + CUDA_CONTEXT_BYTES
+    fit = int(machine.gpu_memory_bytes * GPU_MEMORY_SHARE // footprint) if machine.gpu_memory_bytes else 1
+    most = max(1, min(MAX_REPLICAS_PER_GPU, fit, cores))
+    return [Replica(pipeline, max(1, cores // sharing), sharing) for sharing in range(1, most + 1)]
+
+
+def thin_buckets(replica: Replica, max_batch_size: int) -> tuple[int, ...]:
+    """The default sizes, without those that the next one up replaces at a cost of less than 5 %."""
+    kept: list[int] = []
+    for size in reversed(default_buckets(max_batch_size)):
+        if not kept or replica.batch_ms(kept[-1]) > (1 + MAX_PADDING) * replica.batch_ms(size):
+            kept.append(size)
+    return tuple(reversed(kept))
+
+
+def _too_tight(replica: Replica, p99_ms: float) -> BoundTooTight:
+    pipeline = replica.pipeline
+    low = min((simulate(replica, size, LOWEST_RATE_PER_S) for size in pipeline.stretches), key=lambda o: o.p99_ms)
+    smallest_ms = math.ceil(low.p99_ms / MARGIN)
+    return BoundTooTight(
+        f"no rate holds a p99 of {p99_ms:g} ms: an image alone takes {pipeline.decode_alone_ms:.1f} ms to decode, "
+        f"{pipeline.device_alone_ms:.1f} ms on the device and some {HTTP_MS:g} ms of HTTP, and one request a second "
+        f"has a p99 of {low.p99_ms:.0f} ms",
+        smallest_ms,
+    )

@@ -1,0 +1,67 @@
+"""A config served on this machine by `serve-app run`, for as long as something is measured."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serve_app.cli import ports
+from serve_app.cli.bench.load import not_ready
+
+START_TIMEOUT_S = 600
+STOP_TIMEOUT_S = 60
+POLL_S = 0.2
+LAST_LINES = 20
+
+
+class StartError(RuntimeError):
+    """The service did not start; the message ends in its last lines."""
+
+
+@contextmanager
+def running(content: dict[str, Any], environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The URL of the service that `content` describes, ready, on a free port. Raises StartError."""
+    port = ports.free()
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory() as folder:
+        path, log = Path(folder, "config.yaml"), Path(folder, "output.txt")
+        path.write_text(yaml.safe_dump(content), "utf-8")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "serve_app", "run", str(path), "--port", str(port)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,  # our Ctrl-C is ours; it is told to stop below
+            )
+        try:
+            _wait_until_ready(url, process, log)
+            yield url
+        finally:
+            _stop(process)
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while problem := not_ready(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            last = "\n".join(log.read_text("utf-8", "replace").splitlines()[-LAST_LINES:])
+            raise StartError(f"{problem}\n{last}")
+        time.sleep(POLL_S)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,237 @@
+"""`serve-app tune`: measure this machine, write the config that holds a bound, and confirm it."""
+
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import yaml
+
+from serve_app import architectures, weights
+from serve_app.bench import deploy_file, forward, machine, pipeline, plan
+from serve_app.bench.deploy_file import Origin
+from serve_app.bench.forward import Setup, doublings
+from serve_app.bench.generator import Generator, GeneratorError, Run
+from serve_app.bench.images import Images
+from serve_app.bench.isolated import Died
+from serve_app.bench.load import LoadTest, Row
+from serve_app.bench.plan import BoundTooTight, Machine, Plan
+from serve_app.cli.bench import local_service, output
+from serve_app.cli.bench.load import HEADER, PATH, cells, default_processes, progress, read_images
+from serve_app.cli.bench.local_service import StartError
+from serve_app.cli.bench.output import number
+from serve_app.config import Args, ConfigError
+
+MAX_BATCH_SIZE_CPU = 64
+MAX_BATCH_SIZE_CUDA = 256
+CURVE_REPEATS = 3
+STRETCH_S = 5.0
+MIN_GOODPUT = 0.95
+VERIFY_S = 30.0
+VERIFY_WARM_UP_S = 5.0
+
+
+def run(
+    *,
+    arch: str | None,
+    weights_name: str,
+    p99_ms: float,
+    rate: float | None,
+    images: Path | None,
+    image_size: tuple[int, int],
+    device: str,
+    threads: int | None,
+    path: Path,
+    force: bool,
+    verify: bool,
+    as_json: bool,
+) -> int:
+    """Measure, write, print; the exit status."""
+    output.check_writable(path, "--output")
+    if path.exists() and not force:
+        output.fail(f"{path} is there already: --force replaces it, --output names another", 2)
+    pictures = read_images(images, image_size)
+    try:
+        setup, weights_name = _setup(arch, weights_name, device, threads)
+        if verify and setup.weights is None:
+            raise ConfigError("--verify serves the model, and its weights are not here: give --weights a file")
+        setup, beside, peak_bytes = _measured(setup, pictures)
+        origin = Origin(setup, weights_name, beside, pictures.description, machine.facts(), rate)
+        chosen = _chosen(origin, peak_bytes, p99_ms)
+        if verify and chosen.min_replicas > chosen.slots:
+            raise ConfigError(
+                f"--verify cannot: {rate:g} requests/s take {chosen.min_replicas} replicas, and this machine holds "
+                f"{chosen.slots}; lower --rate, or confirm it on the cluster"
+            )
+    except (ConfigError, Died) as error:
+        output.fail(str(error), 2)
+    text = deploy_file.render(chosen, origin)
+    path.write_text(text, "utf-8")
+    try:
+        row = _verified(yaml.safe_load(text), chosen, pictures) if verify else None
+    except (StartError, GeneratorError) as error:
+        output.fail(str(error), 1)
+    if as_json:
+        output.print_json({**origin.facts, "images": pictures.description, **_as_dict(path, chosen, origin, row)})
+    else:
+        _print(path, chosen, origin, row)
+    return 0 if row is None or _holds(row, p99_ms) else 1
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def _setup(arch: str | None, name: str, device: str, threads: int | None) -> tuple[Setup, str]:
+    """What to measure, and `args.weights`. Weights out of reach are random ones meanwhile: they take the same time."""
+    if name.endswith(weights.FILE_SUFFIXES):
+        name = str(Path(name).expanduser().resolve())
+    if arch is not None:
+        architectures.check(arch)
+    num_threads = threads or min(machine.num_cores(), plan.REPLICA_CORES)
+    setup = Setup(arch or "resnet18", machine.resolved_device(device), "auto", num_threads, weights=name)
+    try:
+        spec = weights.load(Args(arch=arch, weights=name)).spec
+    except weights.WeightsUnreachable as error:
+        output.stderr.print(
+            f"[yellow]note[/] {error}; measuring with random ones, which take the same time", soft_wrap=True
+        )
+        return replace(setup, weights=None), name
+    return replace(setup, arch=spec.arch), name
+
+
+def _measured(setup: Setup, pictures: Images) -> tuple[Setup, pipeline.Pipeline, int | None]:
+    """The setup with its precision resolved, the times beside each other, and the memory of the largest batch."""
+    on_cpu = setup.device == "cpu"
+    sizes = doublings(MAX_BATCH_SIZE_CPU if on_cpu else MAX_BATCH_SIZE_CUDA)
+    with output.steps(CURVE_REPEATS * len(sizes)) as show:
+        curve = forward.curve(setup, sizes, CURVE_REPEATS, lambda n: show(f"the device alone, batch of {n}"))
+    if not curve.times_ms:
+        raise ConfigError(f"{setup.arch}: not even one image fits into the memory of {setup.device}")
+    sizes = doublings(curve.knee)
+    with output.steps(len(sizes)) as show:
+        beside = pipeline.measure(
+            setup, pictures.files, sizes, STRETCH_S, lambda n: show(f"decode beside it, batch of {n}")
+        )
+    return replace(setup, precision=curve.precision), beside, curve.peak_bytes.get(curve.knee)  # type: ignore[arg-type]
+
+
+def _chosen(origin: Origin, peak_bytes: int | None, p99_ms: float) -> Plan:
+    """Raises BoundTooTight."""
+    setup = origin.setup
+    gpus = torch.cuda.device_count() if setup.device != "cpu" else 0
+    memory = torch.cuda.get_device_properties(setup.device).total_memory if gpus else 0
+    here = Machine(machine.num_cores(), gpus, memory)
+    candidates = plan.candidates(origin.pipeline, here, setup.num_threads, peak_bytes)
+    try:
+        return plan.choose(candidates, p99_ms, here, origin.target_rate_per_s)
+    except BoundTooTight as error:
+        raise ConfigError(f"{error}\n{_advice(error, setup)}") from None
+
+
+def _advice(error: BoundTooTight, setup: Setup) -> str:
+    could = [f"--p99-ms {error.smallest_ms:g}"]
+    if setup.arch != "resnet18":
+        could.append("a smaller network (serve-app bench forward --arch compares them)")
+    if setup.device == "cpu":
+        could.append("a GPU")
+    return f"what could: {', '.join([*could, 'smaller images'])}"
+
+
+def _verified(content: dict[str, Any], chosen: Plan, pictures: Images) -> Row:
+    """The written file served here, at the predicted rate."""
+    with ExitStack() as stack:
+        with output.stderr.status("starting the service to verify the prediction"):
+            url = stack.enter_context(local_service.running(content))
+        generator = stack.enter_context(Generator(pictures.files, default_processes()))
+        show = stack.enter_context(progress(VERIFY_WARM_UP_S + VERIFY_S))
+        template = Run(url + PATH, VERIFY_S, VERIFY_WARM_UP_S)
+        return LoadTest(generator, template, 1, chosen.p99_bound_ms, show).at_rate(chosen.predicted_rate_per_s)
+
+
+def _holds(row: Row, p99_ms: float) -> bool:
+    summary = row.median
+    within = summary.p99_ms is not None and summary.p99_ms <= p99_ms
+    return within and summary.goodput_share >= MIN_GOODPUT
+
+
+# --- output --------------------------------------------------------------------------------------
+
+
+def _as_dict(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> dict[str, Any]:
+    stretches = origin.pipeline.stretches
+    return {
+        "path": str(path),
+        "arch": origin.setup.arch,
+        "device": origin.setup.device,
+        "precision": origin.setup.precision,
+        "p99_bound_ms": chosen.p99_bound_ms,
+        "target_rate_per_s": origin.target_rate_per_s,
+        "predicted": {
+            "rate_per_s": round(chosen.predicted_rate_per_s, 2),
+            "replicas": chosen.min_replicas,
+            **{key: round(value, 3) for key, value in asdict(chosen.outcome).items() if key != "rate_per_s"},
+        },
+        "settings": {
+            "max_batch_size": chosen.max_batch_size,
+            "batch_buckets": list(chosen.buckets),
+            "num_cpus": chosen.num_threads,
+            "num_gpus": chosen.num_gpus,
+            "min_replicas": chosen.min_replicas,
+            "max_replicas": chosen.max_replicas,
+            "max_ongoing_requests": chosen.max_ongoing_requests,
+            "max_queued_requests": chosen.max_queued_requests,
+            "target_ongoing_requests": chosen.target_ongoing_requests,
+        },
+        "measured": {
+            "decode_alone_ms": round(origin.pipeline.decode_alone_ms, 3),
+            "device_alone_ms": round(origin.pipeline.device_alone_ms, 3),
+            "decode_ms": round(median(origin.pipeline.decode_ms), 3),
+        },
+        "sizes": [
+            {
+                "max_batch_size": size,
+                "device_ms": round(median(stretches[size].device_ms), 3),
+                "images_per_s": round(stretches[size].images_per_s, 2),
+                "held_rate_per_s": outcome and round(outcome.rate_per_s, 2),
+                "p99_ms": outcome and round(outcome.p99_ms, 2),
+                "chosen": size == chosen.max_batch_size,
+            }
+            for size, outcome in chosen.alternatives.items()
+        ],
+        "verified": row and {**row.as_dict(), "holds": _holds(row, chosen.p99_bound_ms)},
+    }
+
+
+def _print(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> None:
+    report, setup = _as_dict(path, chosen, origin, row), origin.setup
+    rows = [
+        [
+            str(size["max_batch_size"]),
+            number(size["device_ms"]),
+            number(size["images_per_s"]),
+            number(size["held_rate_per_s"]),
+            number(size["p99_ms"], 0),
+            "chosen" if size["chosen"] else "",
+        ]
+        for size in report["sizes"]
+    ]
+    output.print_table(
+        ("max_batch_size", "ms/batch", "images/s", "held/s", "p99 ms", ""),
+        rows,
+        title=f"{setup.arch} {setup.precision} on {setup.device}, p99 within {chosen.p99_bound_ms:g} ms",
+        caption=f"ms/batch, images/s: with decode beside it, no HTTP; held/s: what one\nreplica holds, predicted; "
+        f"{origin.images}\n{machine.phrase(origin.facts)}",
+    )
+    settings = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
+    output.print_line(f"wrote {path}: {settings}")
+    rate = f"{chosen.predicted_rate_per_s:.3g}"
+    output.print_line(f"predicted: {rate} requests/s with a p99 of {chosen.outcome.p99_ms:.0f} ms")
+    if row is None:
+        output.print_line(f"confirm:   serve-app run {path}")
+        output.print_line(f"           serve-app bench load --rate {rate} --p99-ms {chosen.p99_bound_ms:g}")
+        return
+    output.print_table(HEADER, [cells(row)], title=f"verified for {VERIFY_S:g} s")
+    verdict = "[green]the bound holds[/]" if report["verified"]["holds"] else "[red]the bound does not hold[/]"
+    output.stderr.print(f"{verdict}: goodput {row.median.goodput_share:.1%} of what was offered")

@@ -1,0 +1,70 @@
+"""An HTTP server that answers as a test says: it stands for the service that is measured."""
+
+import asyncio
+import re
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+TIMEOUT_S = 10.0
+CONTENT_LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int = 200
+    body: bytes = b"{}"
+
+    def as_bytes(self) -> bytes:
+        return b"HTTP/1.1 %d .\r\nContent-Length: %d\r\n\r\n%s" % (self.status, len(self.body), self.body)
+
+
+Reply = Callable[[bytes], Awaitable[Answer | None]]
+"""From the body of a POST to its answer; None closes the connection. Whoever asks whether it is ready gets 200."""
+
+
+async def at_once(_: bytes) -> Answer:
+    return Answer()
+
+
+async def never(_: bytes) -> Answer:
+    await asyncio.Event().wait()
+    return Answer()
+
+
+@contextmanager
+def running(reply: Reply = at_once, readiness: Answer = Answer()) -> Iterator[str]:
+    """Its URL, while it runs in a thread: one loop, so that a `reply` that blocks stalls every request."""
+    started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+
+        async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    length = CONTENT_LENGTH.search(head)
+                    body = await reader.readexactly(int(length[1]) if length else 0)
+                    answer = await reply(body) if head.startswith(b"POST ") else readiness
+                    if answer is None:
+                        break
+                    writer.write(answer.as_bytes())
+            writer.close()
+
+        server = await asyncio.start_server(converse, "127.0.0.1", 0, backlog=1024)
+        started.set_result((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
+        await stop.wait()
+        server.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    port, loop, stop = started.result(TIMEOUT_S)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive()

@@ -19,7 +19,6 @@ from serve_app.config import (
     validation_lines,
 )
 
-
 LARGEST = 1024
 
 

@@ -7,7 +7,22 @@ import pytest
 
 WITHOUT_RAY = [
     "architectures",
+    # Of the bench, all but its baselines and what starts the service.
+    "bench.arrivals",
+    "bench.figures",
+    "bench.forward",
+    "bench.generator",
+    "bench.images",
+    "bench.isolated",
+    "bench.load",
+    "bench.machine",
+    "bench.memory",
+    "bench.noop_server",
+    "bench.samples",
+    "bench.sweep",
     "cli",
+    "cli.bench.forward",
+    "cli.bench.load",
     "config",
     "decode",
     "engine",
@@ -18,7 +33,10 @@ WITHOUT_RAY = [
     "weights",
 ]
 # What `serve-app run` keeps in memory for as long as the service runs.
-WITHOUT_TORCH = ["architectures", "cli", "cli.run", "config", "config_file", "errors", "model_spec"]
+RUN = ["architectures", "cli", "cli.run", "config", "config_file", "errors", "model_spec"]
+# What every process of the load generator imports: 650 MB less of each, and ready at once.
+GENERATOR = ["bench.generator", "bench.images", "bench.load"]
+WITHOUT_TORCH = [*RUN, *GENERATOR]
 
 
 @pytest.mark.parametrize("module", WITHOUT_RAY)

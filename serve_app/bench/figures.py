@@ -41,6 +41,7 @@ STAGE_COLOURS = {
     "copy_out": "tab:purple",
     "http": "tab:gray",
 }
+COMPARED = {"p50_ms": "p50, ms", "p99_ms": "p99, ms", "completed_per_s": "completed/s"}
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
@@ -193,6 +194,42 @@ def _shares(axes: Axes, report: Report) -> None:
     axes.barh(list(stages), list(stages.values()), color=[STAGE_COLOURS[stage] for stage in stages])
     axes.invert_yaxis()
     axes.set(xlabel=f"ms per image, in batches of {report['stages']['batch_size']}", title="Stages of an image")
+
+
+# --- compare -------------------------------------------------------------------------------------
+
+
+def compare_panels(report: Report) -> list[Panel]:
+    return [_saturation, _compared("p50_ms"), _compared("p99_ms"), _compared("completed_per_s")]
+
+
+def _saturation(axes: Axes, report: Report) -> None:
+    """Of each service with requests always in flight; the bare loops as lines."""
+    done = {result["name"]: result["rows"][0]["completed_per_s"] for result in report["results"] if result["rows"]}
+    axes.barh(list(done), list(done.values()))
+    for loop, style in zip(report["bare"], ("-", "--", ":"), strict=False):
+        axes.axvline(loop["images_per_s"], color="black", linestyle=style, linewidth=1, label=loop["name"])
+    axes.invert_yaxis()
+    axes.set(xlabel="images/s", title="Closed loop")
+    if report["bare"]:
+        axes.legend(fontsize=7)
+
+
+def _compared(figure: str) -> Panel:
+    """One figure of every service against the rate offered."""
+
+    def panel(axes: Axes, report: Report) -> None:
+        for result in report["results"]:
+            rows = [row for row in result["rows"] if row["rate_per_s"] is not None]
+            values = [float("nan") if row[figure] is None else row[figure] for row in rows]
+            axes.plot([row["rate_per_s"] for row in rows], values, marker="o", markersize=3, label=result["name"])
+        axes.set(xlabel="offered, requests/s", ylabel=COMPARED[figure], title=f"Open loop: {COMPARED[figure]}")
+        if figure.endswith("_ms"):
+            axes.set(yscale="log")
+            _plain_numbers(axes)
+        axes.legend(fontsize=7)
+
+    return panel
 
 
 # --- shared --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from serve_app.bench.pipeline import Pipeline
 from serve_app.bench.simulation import HTTP_MS, LOWEST_RATE_PER_S, MARGIN, Outcome, Replica, highest_rate, simulate
@@ -95,7 +96,7 @@ def choose(
         raise _too_tight(replicas[0], p99_ms)
     # Of those that are as good, the one with the fewest processes on a GPU.
     _, replica, outcomes = next(item for item in found if item[0] >= NEAR_BEST * best_rate)
-    size, outcome = _best_size(replica, outcomes)
+    size, outcome = _best_size(replica, p99_ms, outcomes)
     min_replicas = max(1, math.ceil((target_rate_per_s or 0.0) / outcome.rate_per_s))
     slots = machine.gpus * replica.sharing if machine.gpus else max(1, machine.cores // replica.num_threads)
     return Plan(
@@ -113,14 +114,20 @@ def choose(
     )
 
 
-def _best_size(replica: Replica, outcomes: dict[int, Outcome | None]) -> tuple[int, Outcome]:
-    """Of the sizes with as high a rate (within 5 %), the smallest that does as much in an overload."""
+def _best_size(replica: Replica, p99_ms: float, outcomes: dict[int, Outcome | None]) -> tuple[int, Outcome]:
+    """Of the sizes with as high a rate (within 5 %), whose full batch fits the bound, the most able."""
     held = {size: outcome for size, outcome in outcomes.items() if outcome}
     best_rate = max(outcome.rate_per_s for outcome in held.values())
     good = [size for size, outcome in held.items() if outcome.rate_per_s >= NEAR_BEST * best_rate]
+    good = [size for size in good if _two_batches_ms(replica, size) <= p99_ms] or good[:1]
     most = max(replica.capacity_per_s(size) for size in good)
     size = min(size for size in good if replica.capacity_per_s(size) >= NEAR_BEST * most)
     return size, held[size]
+
+
+def _two_batches_ms(replica: Replica, size: int) -> float:
+    """The latency of an image that comes just after a full batch has started, and rides in the next one."""
+    return median(replica.pipeline.decode_ms) + 2 * replica.batch_ms(size) + HTTP_MS
 
 
 def candidates(pipeline: Pipeline, machine: Machine, num_threads: int, peak_bytes: int | None) -> list[Replica]:

@@ -8,12 +8,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from serve_app.bench import images
-from serve_app.bench.images import GENERATED, from_folder, generated
+from serve_app.bench.images import GENERATED, from_folder, generated, readable
 from serve_app.config import ConfigError
 from serve_app.decode import Decoder
 from serve_app.model_spec import Geometry
 
 SIDES = st.integers(1, 40)
+
+
+@pytest.fixture(autouse=True)
+def _pillow_limit_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Decoder sets it."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
 def opened(file: bytes) -> Image.Image:
@@ -99,3 +105,15 @@ def test_a_file_that_cannot_be_read_is_named(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(ConfigError, match=r"a\.jpg: Permission denied"):
         from_folder(folder)
+
+
+# --- what can be read ----------------------------------------------------------------------------
+
+
+def test_of_files_those_that_the_service_reads_are_measured(samples: dict[int, bytes]) -> None:
+    decoder = Decoder(Geometry(), max_image_pixels=20_000)
+    too_large = generated(200, 200).files[0]
+    files = [b"no image", samples[3], too_large, samples[3][:-20], samples[4]]
+    assert readable(files, decoder) == [samples[3], samples[4]]
+    with pytest.raises(ConfigError, match="none of the images can be read"):
+        readable(files[:1], decoder)

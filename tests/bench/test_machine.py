@@ -4,8 +4,10 @@ import sys
 from datetime import date
 
 import pytest
+import torch
 
 from serve_app.bench import machine
+from serve_app.config import ConfigError
 
 FACTS = {
     "date": "2026-11-21",
@@ -39,3 +41,19 @@ def test_a_phrase_is_short_and_names_the_gpus() -> None:
 def test_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
     assert machine.num_cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "resolved"),
+    [(0, "auto", "cpu"), (2, "auto", "cuda:0"), (2, "cpu", "cpu"), (2, "cuda", "cuda:0"), (2, "cuda:1", "cuda:1")],
+)
+def test_a_device_is_one_that_is_here(monkeypatch: pytest.MonkeyPatch, gpus: int, asked: str, resolved: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert machine.resolved_device(asked) == resolved
+
+
+@pytest.mark.parametrize(("gpus", "asked"), [(0, "cuda"), (2, "cuda:2"), (2, "tpu")])
+def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch, gpus: int, asked: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(ConfigError, match="there is none here; there is cpu"):
+        machine.resolved_device(asked)

@@ -68,10 +68,10 @@ def test_a_latency_counts_from_when_the_request_should_have_been_sent() -> None:
     assert figures.lagged
 
 
-@pytest.mark.parametrize(("latency_s", "lag_s", "lagged"), [(1, 0.05, False), (0.01, 0.001, False), (0.01, 0.003, True)])
-def test_a_generator_lags_when_that_is_a_visible_part_of_the_tail(
-    latency_s: float, lag_s: float, lagged: bool
-) -> None:
+@pytest.mark.parametrize(
+    ("latency_s", "lag_s", "lagged"), [(1, 0.05, False), (0.01, 0.001, False), (0.01, 0.003, True)]
+)
+def test_a_generator_lags_when_that_is_a_visible_part_of_the_tail(latency_s: float, lag_s: float, lagged: bool) -> None:
     assert summary(samples([latency_s], lag_s=lag_s)).lagged == lagged
 
 

@@ -34,14 +34,17 @@ class Numbers(click.ParamType[Any]):
 
 
 class Names(click.ParamType[Any]):
-    """Names, separated by commas, each once."""
+    """Names, each once."""
 
     name = "names"
+
+    def __init__(self, separator: str = ",") -> None:
+        self._separator = separator
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
-        names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        names = tuple(dict.fromkeys(part.strip() for part in value.split(self._separator) if part.strip()))
         return names or self.fail("name at least one", param, ctx)
 
 
@@ -153,3 +156,34 @@ def generator(**options: Any) -> None:
     from serve_app.cli.bench.load import run_generator
 
     sys.exit(run_generator(**options))
+
+
+@bench.command()
+@click.option("--arch", help="torchvision's name.  [default: that of the weights, else resnet18]")
+@click.option("--weights", "weights_name", help="As args.weights in a config.  [default: random ones, as fast]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or stub: 8 ms + 0.04 ms an image.")
+@click.option("--max-batch-size", type=click.IntRange(1, 1024), help="[default: 16 on a CPU, else 64]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPUs of each replica.  [default: every core; stub: 1]")
+@image_options
+@click.option("--rates", type=Numbers(float), help="Open loop.  [default: 30, 60 and 90 % of our own closed loop]")
+@click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Of the closed loop.")
+@click.option("--duration-s", type=click.FloatRange(0.1), default=10, show_default=True, help="Of each run.")
+@click.option("--warm-up-s", type=click.FloatRange(0), default=3, show_default=True, help="Before it, at that rate.")
+@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="The median of them is shown.")
+@click.option("--only", type=Names(separator=";"), help='Some of them: "serve-app;tutorial".')
+@output_options
+def compare(**options: Any) -> None:
+    """This service beside the alternatives, on the same images and the same machine, in one run.
+
+    The bare forward loop; this service; plain @serve.batch with waits of 0, 2 and 10 ms, which differs in
+    nothing but the batching; and a tutorial's app (Ray's ordinary proxy, PIL in the handler, fp32 eager,
+    @serve.batch(32, 10 ms)). Each is started, saturated by a closed loop, put under Poisson arrivals at
+    the same rates and stopped. Nothing else should run on the machine meanwhile. Six minutes.
+
+    The last line of stdout is the report as JSON, with --json the only one.
+
+    Exit status: 0 measured, 1 one of them did not start, 2 nothing could be measured.
+    """
+    from serve_app.cli.bench.compare import run
+
+    sys.exit(run(**options))

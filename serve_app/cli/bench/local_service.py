@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import yaml
@@ -42,11 +43,13 @@ def running(content: dict[str, Any], environment: Mapping[str, str] | None = Non
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,  # our Ctrl-C is ours; it is told to stop below
             )
+        terminated = signal.signal(signal.SIGTERM, _exit)
         try:
             _wait_until_ready(url, process, log)
             yield url
         finally:
             _stop(process)
+            signal.signal(signal.SIGTERM, terminated)
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -56,6 +59,11 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
             last = "\n".join(log.read_text("utf-8", "replace").splitlines()[-LAST_LINES:])
             raise StartError(f"{problem}\n{last}")
         time.sleep(POLL_S)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    """Python's own way with SIGTERM would leave the service behind."""
+    sys.exit(128 + number)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,6 +1,6 @@
-"""What Ray's documents advise, for comparison: decode in threads, `@serve.batch`, the device in a thread.
+"""Plain `@serve.batch`, as Ray's documents advise it: decode in threads, the device in a thread, no scheduler.
 
-The same HTTP application, decoder and stub device as the service's own; only the scheduler is missing.
+HTTP, decoder and engine are the service's own: what differs is the batching alone.
 """
 
 import asyncio
@@ -8,17 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
+import ray
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve import Application
 from starlette.applications import Starlette
 
 from serve_app import http, weights
-from serve_app.config import Args
+from serve_app.config import Args, UserConfig, resolve_num_threads
 from serve_app.decode import Decoder, Pixels
 from serve_app.engine import Prediction, create
-
-DEFAULT_TOP_K = 5
 
 
 class PlainArgs(BaseModel):
@@ -35,21 +34,25 @@ class Plain:
     """Implements `http.Service`."""
 
     ready = True
-    default_top_k = DEFAULT_TOP_K
     replica = "plain"
+    default_top_k = 5
 
     def __init__(self, plain: PlainArgs) -> None:
         checkpoint = weights.load(plain.args)
+        num_cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
+        num_threads = resolve_num_threads(plain.args.num_threads, num_cpus, int(num_cpus))
         self.args = plain.args
         self.model_name = checkpoint.spec.name
         self.labels = checkpoint.spec.labels
         self.max_top_k = checkpoint.spec.num_classes
+        self._spec = checkpoint.spec
         self._decode = Decoder(checkpoint.spec.geometry, plain.args.max_image_pixels)
-        self._decode_threads = ThreadPoolExecutor(1)
-        self._engine = create(plain.args, checkpoint, num_threads=1)
-        self._device_thread = ThreadPoolExecutor(1)
-        for size in self._engine.cold_sizes(plain.max_batch_size):
-            self._engine.warm_up(size)
+        self._decode_threads = ThreadPoolExecutor(num_threads, "decode")
+        self._engine = create(plain.args, checkpoint, num_threads)
+        self._device_thread = ThreadPoolExecutor(1, "device", initializer=self._engine.start)
+        buckets = UserConfig(max_batch_size=plain.max_batch_size).buckets()
+        for size in self._engine.cold_sizes(buckets):
+            self._device_thread.submit(self._engine.warm_up, size).result()
         self.predict.set_max_batch_size(plain.max_batch_size)  # type: ignore[attr-defined]
         self.predict.set_batch_wait_timeout_s(plain.batch_wait_timeout_s)  # type: ignore[attr-defined]
 
@@ -57,14 +60,7 @@ class Plain:
         return http.build_app(self)
 
     def metadata(self) -> dict[str, Any]:
-        return {
-            "arch": "stub",
-            "weights": "none",
-            "precision": "none",
-            "device": "stub",
-            "num_classes": len(self.labels),
-            "notice": None,
-        }
+        return {**self._spec.metadata(), "device": self._engine.device, "precision": self._engine.precision}
 
     async def classify(self, data: bytes) -> http.Classification:
         started = perf_counter()

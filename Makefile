@@ -39,8 +39,8 @@ format: install ## rewrite the code as `make check` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## slot-first against plain @serve.batch, open loop
-	$(BIN)/python -m tests.load.batching
+bench: install ## this service beside the alternatives, eight minutes
+	$(BIN)/serve-app bench compare $(ARGS)
 
 train: install ## the bundled checkpoint, anew
 	$(BIN)/python -m serve_app.bundled.train

@@ -21,6 +21,9 @@ class Answer:
         return b"HTTP/1.1 %d .\r\nContent-Length: %d\r\n\r\n%s" % (self.status, len(self.body), self.body)
 
 
+SILENCE = Answer(status=0)
+"""Nothing, until the client gives up."""
+
 Reply = Callable[[bytes], Awaitable[Answer | None]]
 """From the body of a POST to its answer; None closes the connection. Whoever asks whether it is ready gets 200."""
 
@@ -30,8 +33,7 @@ async def at_once(_: bytes) -> Answer:
 
 
 async def never(_: bytes) -> Answer:
-    await asyncio.Event().wait()
-    return Answer()
+    return SILENCE
 
 
 @contextmanager
@@ -43,13 +45,15 @@ def running(reply: Reply = at_once, readiness: Answer = Answer()) -> Iterator[st
         stop = asyncio.Event()
 
         async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with suppress(asyncio.IncompleteReadError, ConnectionError):
+            with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
                 while True:
                     head = await reader.readuntil(b"\r\n\r\n")
                     length = CONTENT_LENGTH.search(head)
                     body = await reader.readexactly(int(length[1]) if length else 0)
                     answer = await reply(body) if head.startswith(b"POST ") else readiness
-                    if answer is None:
+                    if answer is SILENCE:
+                        await reader.read()
+                    if answer is None or answer is SILENCE:
                         break
                     writer.write(answer.as_bytes())
             writer.close()

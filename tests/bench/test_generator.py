@@ -1,4 +1,3 @@
-import asyncio
 import json
 import multiprocessing
 import socket
@@ -108,38 +107,13 @@ def test_a_seed_is_a_schedule_however_many_processes_send_it(single: Generator, 
     assert not np.array_equal(first, other)
 
 
-def test_a_closed_loop_has_that_many_requests_in_flight_over_all_processes(double: Generator) -> None:
-    concurrency = 3
-    waiting: list[asyncio.Future[None]] = []
-    in_flight: list[int] = []
-
-    async def reply(_: bytes) -> Answer:
-        """Nobody gets an answer before `concurrency` wait for one."""
-        waiting.append(asyncio.get_running_loop().create_future())
-        in_flight.append(len(waiting))
-        mine = waiting[-1]
-        if len(waiting) == concurrency:
-            for future in waiting:
-                future.set_result(None)
-            waiting.clear()
-        await mine
-        return Answer()
-
-    with server.running(reply) as url:
-        # One of the last may wait in vain: the others have seen that time is up.
-        samples, _ = double.run(Run(url, duration_s=0.5, concurrency=concurrency, timeout_s=1))
-    answered = samples.status == "200"
-    assert answered.sum() >= 10 * concurrency
-    assert (~answered).sum() < concurrency
-    assert max(in_flight) == concurrency
+@pytest.mark.parametrize("concurrency", [1, 5])
+def test_a_closed_loop_has_that_many_requests_in_flight_over_all_processes(double: Generator, concurrency: int) -> None:
+    with server.running(server.never) as url:
+        # Each is given up after the end, so that no other follows it.
+        samples, _ = double.run(Run(url, duration_s=0.2, concurrency=concurrency, timeout_s=0.4))
+    assert samples.status.tolist() == ["timeout"] * concurrency
     assert np.array_equal(samples.intended_s, samples.sent_s)
-
-
-def test_fewer_requests_in_flight_than_processes_are_sent_by_some_of_them(double: Generator) -> None:
-    with server.running() as url:
-        run = figures(double, Run(url, duration_s=0.2, concurrency=1))
-    assert run.requests > 0
-    assert run.errors == {}
 
 
 def test_more_in_flight_than_there_are_ports_for_are_not_sent(

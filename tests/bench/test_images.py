@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_read_is_named(folder: Path, monkeypatch: pytest.M
 def test_of_files_those_that_the_service_reads_are_measured(samples: dict[int, bytes]) -> None:
     decoder = Decoder(Geometry(), max_image_pixels=20_000)
     too_large = generated(200, 200).files[0]
-    files = [b"no image", samples[3], too_large, samples[3][:-20], samples[4]]
+    files = [b"no image", samples[3], too_large, samples[3][: len(samples[3]) // 2], samples[4]]
     assert readable(files, decoder) == [samples[3], samples[4]]
     with pytest.raises(ConfigError, match="none of the images can be read"):
         readable(files[:1], decoder)

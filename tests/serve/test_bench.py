@@ -1,0 +1,55 @@
+"""The commands that start services themselves, briefly: what they measure is no matter here."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serve.service import BIN
+
+SMALL = ("--weights", "bundled", "--image-size", "64x64")
+BRIEF = ("--duration-s", "1", "--warm-up-s", "0.5", "--rates", "20,40", "--concurrency", "4", "--threads", "1")
+TIMEOUT_S = 400
+
+
+def serve_app(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BIN / "serve-app", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S)
+
+
+def test_compare_measures_every_kind_of_contestant(tmp_path: Path) -> None:
+    names = ["serve-app", "@serve.batch, 2 ms", "tutorial"]
+    plot, table = tmp_path / "compared.html", tmp_path / "compared.csv"
+    files = ("--plot", str(plot), "--csv", str(table))
+    result = serve_app("bench", "compare", "--only", ";".join(names), *SMALL, *BRIEF, *files)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert [one["name"] for one in report["results"]] == names
+    assert [loop["images_per_s"] > 0 for loop in report["bare"]] == [True] * 3
+    for one in report["results"]:
+        assert [row["rate_per_s"] for row in one["rows"]] == [None, 20, 40]
+        assert all(row["errors"] == {} for row in one["rows"])
+        assert all(row["completed_per_s"] > 0 for row in one["rows"])
+    assert all(name in plot.read_text() for name in names)
+    assert len(table.read_text().splitlines()) == 1 + 3 * len(names)
+
+
+def test_weights_that_cannot_be_read_end_it_before_anything_is_started(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no weights")
+    result = serve_app("bench", "compare", "--weights", str(broken))
+    assert result.returncode == 2
+    assert "broken.safetensors" in result.stderr
+
+
+def test_tune_confirms_what_it_predicts(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.yaml"
+    result = serve_app("tune", *SMALL, "--p99-ms", "1000", "--output", str(path), "--verify", "--json")
+    assert result.returncode in (0, 1), result.stderr
+    report: dict[str, Any] = json.loads(result.stdout)
+    verified = report["verified"]
+    assert verified["rate_per_s"] == pytest.approx(report["predicted"]["rate_per_s"], rel=0.01)
+    assert verified["requests"] == pytest.approx(30 * verified["rate_per_s"], rel=0.01)
+    assert verified["holds"] is (result.returncode == 0)
+    assert subprocess.run([BIN / "serve-app", "check", path]).returncode == 0

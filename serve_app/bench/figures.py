@@ -137,8 +137,9 @@ def _batch_size(axes: Axes, report: Report) -> None:
 
 def _stages(axes: Axes, report: Report) -> None:
     label, x, rows = _rows(report)
-    told = [(f"{value:.4g}", row["stages_ms"]) for value, row in zip(x, rows, strict=True) if row["stages_ms"]]
-    _stacked(axes, [name for name, _ in told], [stages for _, stages in told])
+    # One bar a rate: of a sweep's trial and its confirmation the latter.
+    told = {f"{value:.4g}": row["stages_ms"] for value, row in zip(x, rows, strict=True) if row["stages_ms"]}
+    _stacked(axes, list(told), list(told.values()))
     axes.set(xlabel=label, ylabel="mean ms", title="Time by stage")
     axes.tick_params(axis="x", rotation=45)
 

@@ -162,6 +162,7 @@ def curve(setup: Setup, sizes: Sequence[int], repeats: int, on_step: Callable[[i
                 found.peak_bytes[size] = value
             elif kind == "out of memory":
                 found.out_of_memory_at = size
+                found.times_ms.pop(size, None)  # of an earlier repeat
             else:
                 found.times_ms.setdefault(size, []).append(value)
                 on_step(size)
@@ -207,8 +208,8 @@ def timed_ms(run: Callable[[], object], min_measure_s: float = MIN_MEASURE_S) ->
 def _measure_curve(setup: Setup, sizes: Sequence[int], repeats: int) -> Iterator[tuple[str, int, Any]]:
     engine = setup.create()
     yield "precision", 0, engine.precision
-    _limit_memory(setup)
     crops = _noise(setup, max(sizes))
+    _limit_memory(setup)
     measured: list[int] = []
     for repeat in range(repeats):
         for size in sizes if repeat == 0 else measured:
@@ -234,7 +235,7 @@ def _measure_lesson(
     setup: Setup, files: Sequence[bytes], count: int, batch_size: int, repeats: int
 ) -> Iterator[Lesson]:
     engine = setup.create()
-    distinct = _Decoded(setup, files[:count]).crops
+    distinct = _Decoded(setup, files).crops[:count]
     crops = [distinct[i % len(distinct)] for i in range(count)]
     batches = [crops[i : i + batch_size] for i in range(0, len(crops), batch_size)]
     for size in sorted({1, *map(len, batches)}):

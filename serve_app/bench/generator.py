@@ -26,6 +26,7 @@ from serve_app.bench.samples import STAGES, Samples
 MAX_IN_FLIGHT = 16_384  # of all processes: the ports of an address are 28,000
 START_DELAY_S = 0.2  # until every process knows when the run starts
 POLL_S = 0.1
+ENDED = "a process of the load generator ended; see its message above"
 NOT_SENT = "not sent"
 """Status of what was due while MAX_IN_FLIGHT requests had no answer yet."""
 
@@ -94,12 +95,12 @@ class Generator:
         `on_progress` is told the seconds since the start, from time to time. Raises GeneratorError.
         """
         for pipe, share in zip(self._pipes, self._shares(run), strict=True):
-            pipe.send(share)
+            self._send(pipe, share)
         for pipe in self._pipes:
             self._receive(pipe)  # it has imported what it needs
         start = time.monotonic() + START_DELAY_S + run.warm_up_s
         for pipe in self._pipes:
-            pipe.send(start)
+            self._send(pipe, start)
         parts = []
         for pipe in self._pipes:
             while not pipe.poll(POLL_S):
@@ -107,11 +108,17 @@ class Generator:
             parts.append(self._receive(pipe))
         return Samples.concatenated([samples for samples, _ in parts]), sum(cores for _, cores in parts)
 
+    def _send(self, pipe: Connection, item: object) -> None:
+        try:
+            pipe.send(item)
+        except OSError as error:
+            raise GeneratorError(ENDED) from error
+
     def _receive(self, pipe: Connection) -> Any:
         try:
             return pipe.recv()
         except (EOFError, OSError) as error:
-            raise GeneratorError("a process of the load generator ended; see its message above") from error
+            raise GeneratorError(ENDED) from error
 
     def _shares(self, run: Run) -> list[_Share]:
         """The arrivals dealt out in turn: the same seed sends at the same times, however many processes there are."""
@@ -194,7 +201,7 @@ def _work(pipe: Connection, images: tuple[bytes, ...]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             cpu = time.process_time()
             log = runner.run(_send_all(share, images, start))
-            wall_s = time.monotonic() - start - share.begin_s
+            wall_s = max(time.monotonic() - start, share.end_s) - share.begin_s
             pipe.send((log.samples(), (time.process_time() - cpu) / wall_s))
 
 
@@ -227,8 +234,7 @@ async def _open_loop(
     """Each request when its time has come, however slow the answers to the others are."""
     in_flight: set[asyncio.Task[None]] = set()
     for number, intended_s in enumerate(share.times.tolist()):
-        while (wait_s := start + intended_s - time.monotonic()) > 0:  # noqa: ASYNC110 - uvloop rounds to ms, either way
-            await asyncio.sleep(wait_s)
+        await _sleep_until(start + intended_s)
         if len(in_flight) >= share.max_in_flight:
             log.add(intended_s, intended_s, intended_s, NOT_SENT)
             continue
@@ -246,8 +252,14 @@ async def _closed_loop(share: _Share, start: float, send: Callable[[int, float |
         while time.monotonic() - start < share.end_s:
             await send(next(numbers), None)
 
-    await asyncio.sleep(max(0.0, start + share.begin_s - time.monotonic()))
+    await _sleep_until(start + share.begin_s)
     await asyncio.gather(*(client() for _ in range(share.concurrency)))
+
+
+async def _sleep_until(when: float) -> None:
+    """`when` is of `time.monotonic()`. Again and again, for uvloop rounds to milliseconds, either way."""
+    while (wait_s := when - time.monotonic()) > 0:  # noqa: ASYNC110 - nobody sets an event: it is the clock
+        await asyncio.sleep(wait_s)
 
 
 async def _post(session: aiohttp.ClientSession, url: str, data: bytes) -> tuple[str, Any]:

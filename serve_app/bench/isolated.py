@@ -27,8 +27,8 @@ class Died(RuntimeError):
 def stream(function: Callable[..., Iterator[Item]], *arguments: Any) -> Iterator[Item]:
     """What `function(*arguments)` yields in another process, as it comes.
 
-    Function, arguments and items are pickled. Its exception is raised here, with its traceback as the
-    cause. Raises Died if the process is killed. Closing the iterator ends the process.
+    Function, arguments and items are pickled. Its exception is raised here, with its traceback as a
+    note. Raises Died if the process is killed. Closing the iterator ends the process.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)

@@ -20,7 +20,9 @@ def highest_rate(holds: Callable[[float], bool], start_per_s: float, tolerance: 
     if good is None or bad is None:
         return good
     while bad > good * (1 + tolerance):
-        middle = float(f"{math.sqrt(good * bad):.3g}")  # a rate that can be read
+        exact = math.sqrt(good * bad)
+        readable = float(f"{exact:.3g}")
+        middle = readable if good < readable < bad else exact
         if holds(middle):
             good = middle
         else:

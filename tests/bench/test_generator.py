@@ -221,7 +221,6 @@ def test_a_process_that_dies_during_a_run_ends_the_run() -> None:
             generator.run(Run(url, duration_s=0.5, rate_per_s=10, timeout_s=1), lambda _: victim.kill())
 
 
-@pytest.mark.xfail(raises=BrokenPipeError, reason="generator.py: Generator.run sends to the pipes unguarded")
 def test_a_process_that_died_between_runs_is_told_too() -> None:
     before = pids()
     with server.running() as url, Generator(IMAGES, 1) as generator:

@@ -103,13 +103,7 @@ def test_a_row_of_nothing_but_failures_is_json_too() -> None:
     }
 
 
-ROUNDED = pytest.mark.xfail(reason="samples.py: goodput_share divides two rounded rates")
-
-
-@pytest.mark.parametrize(
-    ("duration_s", "requests"),
-    [(10, 100), pytest.param(3, 100, marks=ROUNDED), pytest.param(10, 1300, marks=ROUNDED)],
-)
+@pytest.mark.parametrize(("duration_s", "requests"), [(10, 100), (3, 100), (10, 1300)])
 def test_a_bound_holds_at_99_of_100_exactly(duration_s: float, requests: int) -> None:
     late = requests // 100
 

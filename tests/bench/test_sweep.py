@@ -1,7 +1,6 @@
 import math
 from collections.abc import Callable
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,9 +60,6 @@ def test_the_finest_tolerance_ends_at_rates_of_three_digits() -> None:
     assert all(float(f"{rate:.3g}") == rate for rate in tried)
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="sweep.py: the rounded middle may be `good` itself, and is then asked for for ever"
-)
 def test_the_finest_tolerance_ends_from_a_start_of_many_digits() -> None:
     holds, _ = up_to(1.005)
     assert highest_rate(holds, 1.01001, tolerance=0.01) is not None

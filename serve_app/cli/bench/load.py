@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def not_ready(url: str) -> str | None:
             return None
     except urllib.error.HTTPError as error:
         return f"{url} is not ready: {url}/v2/health/ready answers {error.code}; wait, or see --url"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         return f"no service at {url} ({getattr(error, 'reason', error)}); start one: make serve, or see --url"
 
 

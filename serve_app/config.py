@@ -55,7 +55,7 @@ class Args(BaseModel):
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        Field(description="auto: bf16 where the device computes in it natively, else fp32"),
+        Field(description="auto: bf16 where it is fast (AMX, CUDA), else fp32"),
     ] = "auto"
     decode: Annotated[Literal["cpu"], Field(description="where images are decoded")] = "cpu"
     exif_orientation: Annotated[bool, Field(description="turn photos upright, as their EXIF says")] = True

@@ -5,7 +5,8 @@ generator.py             the processes that send them; samples.py: what came bac
 sweep.py                 the highest rate that holds a bound
 forward.py               the device alone: batch sizes, networks, precisions, stages
 pipeline.py              decoding beside the device, without HTTP: the ceiling of a replica
-plan.py                  from those measurements to a config file
+times.py, simulation.py  what a service tells of its parts; what Poisson arrivals would make of them
+plan.py, deploy_file.py  the settings that hold a bound, and the config file
 compare.py, baselines/   the service beside the alternatives
 machine.py, figures.py   where a figure was taken, and how it is drawn
 """

@@ -40,7 +40,7 @@ class Terms:
 
 def contestants(terms: Terms) -> list[Contestant]:
     """Ours first. The tutorial's app runs on real devices alone."""
-    found = [_ours(terms), *(_plain(terms, wait_ms) for wait_ms in WAITS_MS)]
+    found = [ours(terms), *(_plain(terms, wait_ms) for wait_ms in WAITS_MS)]
     return found if terms.args["device"] == "stub" else [*found, _tutorial(terms)]
 
 
@@ -53,7 +53,7 @@ def random_weights(arch: str) -> Iterator[str]:
         yield str(path)
 
 
-def _ours(terms: Terms) -> Contestant:
+def ours(terms: Terms) -> Contestant:
     deployment = {"name": "Classifier", "user_config": {"max_batch_size": terms.max_batch_size}}
     return Contestant(OURS, _content(terms, "serve_app.app:build_app", terms.args, deployment))
 

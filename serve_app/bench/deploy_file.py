@@ -2,14 +2,15 @@
 
 import json
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
+
+import numpy as np
 
 from serve_app.bench import machine
 from serve_app.bench.forward import Setup
-from serve_app.bench.pipeline import Pipeline
 from serve_app.bench.plan import Plan
 from serve_app.bench.simulation import MARGIN, MAX_UTILISATION
+from serve_app.bench.times import Times
 
 REQUEST_TIMEOUT_S = 30
 
@@ -61,7 +62,7 @@ class Origin:
     """Its precision is the resolved one."""
     weights: str
     """As in `args.weights`."""
-    pipeline: Pipeline
+    times: Times
     images: str
     facts: dict[str, Any]
     """`machine.facts()`"""
@@ -70,8 +71,6 @@ class Origin:
 
 def render(plan: Plan, origin: Origin) -> str:
     """The file's text."""
-    stretches = origin.pipeline.stretches
-    largest = stretches[plan.max_batch_size]
     rate = plan.predicted_rate_per_s
     replicas = "one replica" if plan.min_replicas == 1 else f"{plan.min_replicas} replicas"
     held = {size: f"{outcome.rate_per_s:.3g}" if outcome else "none" for size, outcome in plan.alternatives.items()}
@@ -97,14 +96,14 @@ def render(plan: Plan, origin: Origin) -> str:
         max_ongoing=plan.max_ongoing_requests,
         mean_ongoing=plan.outcome.mean_ongoing,
         max_queued=plan.max_queued_requests,
-        queue_s=plan.max_queued_requests / largest.images_per_s,
+        queue_s=plan.max_queued_requests / plan.capacity_per_s,
         min_replicas=plan.min_replicas,
         why_min=_why_min(plan, origin.target_rate_per_s),
         max_replicas=plan.max_replicas,
         why_max=_why_max(plan, origin.facts),
         target=target,
         why_target=why_target,
-        resources=_resources(plan, origin.pipeline),
+        resources=_resources(plan, origin.times),
         max_batch_size=plan.max_batch_size,
         why_size=f"requests/s that hold the bound, by size: {_listed(held)}",
         buckets=json.dumps(list(plan.buckets)),
@@ -121,22 +120,17 @@ def _why_min(plan: Plan, target_rate_per_s: float | None) -> str:
 def _why_max(plan: Plan, facts: dict[str, Any]) -> str:
     cores, gpus = facts["machine"]["cores"], len(facts["machine"]["gpus"])
     holds = f"{gpus} GPUs hold {plan.slots}" if plan.replicas_per_gpu else f"{cores} cores hold {plan.slots}"
-    return (
-        f"{holds}: raise it on a larger cluster"
-        if plan.slots >= plan.min_replicas
-        else f"more than this machine: {holds}"
-    )
+    if plan.min_replicas > plan.slots:
+        return f"more than this machine: {holds}"
+    return f"{holds}: raise it on a larger cluster"
 
 
 def _listed(by_size: dict[int, str]) -> str:
     return ", ".join(f"{size}: {value}" for size, value in by_size.items())
 
 
-def _resources(plan: Plan, pipeline: Pipeline) -> str:
-    decode_ms = median(pipeline.decode_ms)
-    threads = (
-        f"also its CPU threads; one decodes an image in {decode_ms:.1f} ms ({pipeline.decode_alone_ms:.1f} ms alone)"
-    )
+def _resources(plan: Plan, times: Times) -> str:
+    threads = f"also its CPU threads; one decodes an image in {np.median(times.decode_ms):.1f} ms"
     lines = [f"num_cpus: {plan.num_threads} # {threads}"]
     if plan.replicas_per_gpu:
         lines.append(f"num_gpus: {plan.num_gpus:g} # {plan.replicas_per_gpu} of them share a GPU")

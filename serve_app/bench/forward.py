@@ -31,6 +31,9 @@ KNEE_TOLERANCE = 0.05
 NUM_CLASSES = 1000
 
 
+Precision = Literal["auto", "fp32", "bf16"]
+
+
 @dataclass(frozen=True)
 class Setup:
     """A network on a device, and how it is run."""
@@ -38,7 +41,7 @@ class Setup:
     arch: str
     device: str
     """`cpu`, or `cuda:0`."""
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Precision
     num_threads: int
     engine: Literal["engine", "eager"] = "engine"
     weights: str | None = None

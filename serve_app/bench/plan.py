@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
-from serve_app.bench.pipeline import Pipeline
-from serve_app.bench.simulation import HTTP_MS, LOWEST_RATE_PER_S, MARGIN, Outcome, Replica, highest_rate, simulate
+import numpy as np
+
+from serve_app.bench.forward import doublings
+from serve_app.bench.simulation import LOWEST_RATE_PER_S, MARGIN, Outcome, Replica, highest_rate, simulate
+from serve_app.bench.times import Times
 from serve_app.config import ConfigError, default_buckets, max_ongoing_requests, max_queued_requests
 
 NEAR_BEST = 0.95
@@ -52,6 +54,8 @@ class Plan:
     slots: int
     """Replicas that this machine holds."""
     target_ongoing_requests: int
+    capacity_per_s: float
+    """Images/s of one replica with every batch full."""
     outcome: Outcome
     """Of one replica at the highest rate that holds the bound."""
     alternatives: dict[int, Outcome | None]
@@ -88,7 +92,7 @@ def choose(
     """The settings for the best of `replicas`, which differ in how many share a GPU. Raises BoundTooTight."""
     found = []
     for replica in replicas:
-        outcomes = {size: highest_rate(replica, size, p99_ms) for size in sorted(replica.pipeline.stretches)}
+        outcomes = {size: highest_rate(replica, size, p99_ms) for size in sizes(replica.times)}
         best = max((outcome.rate_per_s for outcome in outcomes.values() if outcome), default=0.0)
         found.append((best * replica.sharing, replica, outcomes))
     best_rate = max(rate for rate, _, _ in found)
@@ -109,6 +113,7 @@ def choose(
         max_replicas=max(min_replicas, slots),
         slots=slots,
         target_ongoing_requests=min(max(size, round(outcome.mean_ongoing)), max_ongoing_requests(size)),
+        capacity_per_s=replica.capacity_per_s(size),
         outcome=outcome,
         alternatives=outcomes,
     )
@@ -127,18 +132,18 @@ def _best_size(replica: Replica, p99_ms: float, outcomes: dict[int, Outcome | No
 
 def _two_batches_ms(replica: Replica, size: int) -> float:
     """The latency of an image that comes just after a full batch has started, and rides in the next one."""
-    return median(replica.pipeline.decode_ms) + 2 * replica.batch_ms(size) + HTTP_MS
+    return float(np.median(replica.times.decode_ms)) + 2 * replica.batch_ms(size) + replica.times.http_ms
 
 
-def candidates(pipeline: Pipeline, machine: Machine, num_threads: int, peak_bytes: int | None) -> list[Replica]:
+def candidates(times: Times, machine: Machine, num_threads: int, peak_bytes: int | None) -> list[Replica]:
     """On a CPU one kind of replica; on GPUs one for each number of them that memory and cores allow to share one."""
     if not machine.gpus:
-        return [Replica(pipeline, num_threads, cores=num_threads)]
+        return [Replica(times, num_threads)]
     cores = max(1, machine.cores // machine.gpus)
     footprint = (peak_bytes or 0) + CUDA_CONTEXT_BYTES
     fit = int(machine.gpu_memory_bytes * GPU_MEMORY_SHARE // footprint) if machine.gpu_memory_bytes else 1
     most = max(1, min(MAX_REPLICAS_PER_GPU, fit, cores))
-    return [Replica(pipeline, max(1, cores // sharing), sharing) for sharing in range(1, most + 1)]
+    return [Replica(times, max(1, cores // sharing), sharing) for sharing in range(1, most + 1)]
 
 
 def thin_buckets(replica: Replica, max_batch_size: int) -> tuple[int, ...]:
@@ -150,13 +155,18 @@ def thin_buckets(replica: Replica, max_batch_size: int) -> tuple[int, ...]:
     return tuple(reversed(kept))
 
 
+def sizes(times: Times) -> list[int]:
+    """The candidates for max_batch_size: doublings up to the largest batch that was seen."""
+    return doublings(max(times.device_ms))
+
+
 def _too_tight(replica: Replica, p99_ms: float) -> BoundTooTight:
-    pipeline = replica.pipeline
-    low = min((simulate(replica, size, LOWEST_RATE_PER_S) for size in pipeline.stretches), key=lambda o: o.p99_ms)
-    smallest_ms = math.ceil(low.p99_ms / MARGIN)
+    times = replica.times
+    decode_ms = float(np.median(times.decode_ms))
+    low = min((simulate(replica, size, LOWEST_RATE_PER_S) for size in sizes(times)), key=lambda o: o.p99_ms)
     return BoundTooTight(
-        f"no rate holds a p99 of {p99_ms:g} ms: an image alone takes {pipeline.decode_alone_ms:.1f} ms to decode, "
-        f"{pipeline.device_alone_ms:.1f} ms on the device and some {HTTP_MS:g} ms of HTTP, and one request a second "
+        f"no rate holds a p99 of {p99_ms:g} ms: an image alone takes {decode_ms:.1f} ms to decode, "
+        f"{times.batch_ms(1):.1f} ms on the device and {times.http_ms:.1f} ms of HTTP, and one request a second "
         f"has a p99 of {low.p99_ms:.0f} ms",
-        smallest_ms,
+        math.ceil(low.p99_ms / MARGIN),
     )

@@ -38,7 +38,10 @@ class Samples:
 
     def counted(self) -> "Samples":
         """Without the warm-up, whose requests were to be sent before 0."""
-        keep = self.intended_s >= 0
+        return self.only(self.intended_s >= 0)
+
+    def only(self, keep: npt.NDArray[np.bool_]) -> "Samples":
+        """The rows where `keep`, bool (n,), is true."""
         return Samples(*(getattr(self, field.name)[keep] for field in fields(self)))
 
 

@@ -1,18 +1,17 @@
 """One replica under a rate, simulated: what its measured times would make of Poisson arrivals.
 
 The rule is the service's own (slot-first: a free device takes what has been decoded, up to
-`max_batch_size`); decode and device take times that were measured beside each other.
+`max_batch_size`); decode and device take times that a running service told.
 """
 
 import heapq
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 
 from serve_app.bench.arrivals import poisson
-from serve_app.bench.pipeline import Pipeline
+from serve_app.bench.times import Times
 from serve_app.config import default_buckets
 
 REQUESTS = 10_000
@@ -23,11 +22,6 @@ MARGIN = 0.8
 MAX_UTILISATION = 0.8
 TOLERANCE = 0.01
 LOWEST_RATE_PER_S = 1.0
-# One Python process answers no more: 2,500 to 3,300 requests/s were measured with its GIL saturated.
-HTTP_REQUESTS_PER_S = 2000.0
-# What a request costs outside decode and device, measured at 5 requests/s of 100 kB on two cores:
-HTTP_MS = 3.0
-HTTP_CORE_MS = 1.0  # of CPU, the replica's and HAProxy's together
 
 
 @dataclass(frozen=True)
@@ -46,42 +40,28 @@ class Outcome:
 class Replica:
     """What one replica is made of: its times, as measured, and how many share its device."""
 
-    pipeline: Pipeline
+    times: Times
     num_threads: int
     sharing: int = 1
     """Replicas on one GPU: each may find the device busy with the others' batches."""
-    cores: int | None = None
-    """Where the device is a CPU: those that HTTP takes its time from."""
 
     def batch_ms(self, batch_size: int) -> float:
-        """Median of an execution while images are decoded, between measured sizes by interpolation."""
-        sizes = sorted(self.pipeline.stretches)
-        medians = [median(self.pipeline.stretches[size].device_ms) for size in sizes]
-        return float(np.interp(batch_size, sizes, medians)) * self.sharing + self._http_ms(batch_size)
+        return self.times.batch_ms(batch_size) * self.sharing
 
     def capacity_per_s(self, max_batch_size: int) -> float:
-        """Images/s with every batch full."""
-        stretch = self.pipeline.stretches[max_batch_size]
-        ms_per_image = 1e3 / stretch.images_per_s * self.sharing + self._http_ms(1)
-        return min(1e3 / ms_per_image, HTTP_REQUESTS_PER_S)
-
-    def jitter(self) -> npt.NDArray[np.float64]:
-        """float64 (n,): executions relative to the median of their size."""
-        return np.concatenate([np.array(s.device_ms) / median(s.device_ms) for s in self.pipeline.stretches.values()])
-
-    def _http_ms(self, num_images: int) -> float:
-        return num_images * HTTP_CORE_MS / self.cores if self.cores else 0.0
+        """Images/s with every batch full; a process answers no more than it was seen to."""
+        return min(max_batch_size / self.batch_ms(max_batch_size) * 1e3, self.times.most_per_s)
 
 
 def simulate(replica: Replica, max_batch_size: int, rate_per_s: float, seed: int = 0) -> Outcome:
     """`REQUESTS` Poisson arrivals through decode threads and a slot-first queue."""
     generator = np.random.default_rng(seed)
     arrived = poisson(rate_per_s, 0.0, REQUESTS / rate_per_s, seed) * 1e3
-    ready = _decoded(arrived, generator.choice(replica.pipeline.decode_ms, len(arrived)), replica.num_threads)
+    ready = _decoded(arrived, generator.choice(replica.times.decode_ms, len(arrived)), replica.num_threads)
     order = np.argsort(ready, kind="stable")
     done = np.empty(len(arrived))
     times = [replica.batch_ms(bucket) for bucket in _padded(max_batch_size)]
-    jitter = generator.choice(replica.jitter(), len(arrived))
+    jitter = generator.choice(replica.times.jitter(), len(arrived))
     waiting = ready[order]
     free_at, first, batches = 0.0, 0, 0
     while first < len(waiting):
@@ -90,7 +70,7 @@ def simulate(replica: Replica, max_batch_size: int, rate_per_s: float, seed: int
         free_at = started + times[last - first - 1] * jitter[batches]
         done[order[first:last]] = free_at
         first, batches = last, batches + 1
-    latencies = done - arrived + HTTP_MS
+    latencies = done - arrived + replica.times.http_ms
     p50, p99 = np.percentile(latencies, [50, 99])
     mean_ongoing = rate_per_s * float(latencies.mean()) / 1e3  # Little's law
     return Outcome(rate_per_s, float(p50), float(p99), len(arrived) / batches, mean_ongoing)

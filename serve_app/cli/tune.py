@@ -3,21 +3,24 @@
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 import yaml
 
 from serve_app import architectures, weights
-from serve_app.bench import deploy_file, forward, machine, pipeline, plan
+from serve_app.bench import compare, deploy_file, forward, machine, plan
+from serve_app.bench.compare import Terms
 from serve_app.bench.deploy_file import Origin
-from serve_app.bench.forward import Setup, doublings
+from serve_app.bench.forward import Precision, Setup, doublings
 from serve_app.bench.generator import Generator, GeneratorError, Run
 from serve_app.bench.images import Images
 from serve_app.bench.isolated import Died
 from serve_app.bench.load import LoadTest, Row
 from serve_app.bench.plan import BoundTooTight, Machine, Plan
+from serve_app.bench.samples import summarise
+from serve_app.bench.times import Times, times
 from serve_app.cli.bench import local_service, output
 from serve_app.cli.bench.load import HEADER, PATH, cells, default_processes, progress, read_images
 from serve_app.cli.bench.local_service import StartError
@@ -28,6 +31,7 @@ MAX_BATCH_SIZE_CPU = 64
 MAX_BATCH_SIZE_CUDA = 256
 CURVE_REPEATS = 3
 STRETCH_S = 5.0
+STRETCH_WARM_UP_S = 1.0
 MIN_GOODPUT = 0.95
 VERIFY_S = 30.0
 VERIFY_WARM_UP_S = 5.0
@@ -57,15 +61,15 @@ def run(
         setup, weights_name = _setup(arch, weights_name, device, threads)
         if verify and setup.weights is None:
             raise ConfigError("--verify serves the model, and its weights are not here: give --weights a file")
-        setup, beside, peak_bytes = _measured(setup, pictures)
-        origin = Origin(setup, weights_name, beside, pictures.description, machine.facts(), rate)
+        setup, service_times, peak_bytes = _measured(setup, pictures)
+        origin = Origin(setup, weights_name, service_times, pictures.description, machine.facts(), rate)
         chosen = _chosen(origin, peak_bytes, p99_ms)
         if verify and chosen.min_replicas > chosen.slots:
             raise ConfigError(
                 f"--verify cannot: {rate:g} requests/s take {chosen.min_replicas} replicas, and this machine holds "
                 f"{chosen.slots}; lower --rate, or confirm it on the cluster"
             )
-    except (ConfigError, Died) as error:
+    except (ConfigError, Died, StartError, GeneratorError) as error:
         output.fail(str(error), 2)
     text = deploy_file.render(chosen, origin)
     path.write_text(text, "utf-8")
@@ -101,20 +105,39 @@ def _setup(arch: str | None, name: str, device: str, threads: int | None) -> tup
     return replace(setup, arch=spec.arch), name
 
 
-def _measured(setup: Setup, pictures: Images) -> tuple[Setup, pipeline.Pipeline, int | None]:
-    """The setup with its precision resolved, the times beside each other, and the memory of the largest batch."""
-    on_cpu = setup.device == "cpu"
-    sizes = doublings(MAX_BATCH_SIZE_CPU if on_cpu else MAX_BATCH_SIZE_CUDA)
+def _measured(setup: Setup, pictures: Images) -> tuple[Setup, Times, int | None]:
+    """The setup with its precision resolved, its times in a running service, the memory of the largest batch."""
+    sizes = doublings(MAX_BATCH_SIZE_CPU if setup.device == "cpu" else MAX_BATCH_SIZE_CUDA)
     with output.steps(CURVE_REPEATS * len(sizes)) as show:
         curve = forward.curve(setup, sizes, CURVE_REPEATS, lambda n: show(f"the device alone, batch of {n}"))
     if not curve.times_ms:
         raise ConfigError(f"{setup.arch}: not even one image fits into the memory of {setup.device}")
-    sizes = doublings(curve.knee)
-    with output.steps(len(sizes)) as show:
-        beside = pipeline.measure(
-            setup, pictures.files, sizes, STRETCH_S, lambda n: show(f"decode beside it, batch of {n}")
-        )
-    return replace(setup, precision=curve.precision), beside, curve.peak_bytes.get(curve.knee)  # type: ignore[arg-type]
+    resolved = replace(setup, precision=cast(Precision, curve.precision))
+    return resolved, _times(setup, curve.knee, pictures), curve.peak_bytes[curve.knee]
+
+
+def _times(setup: Setup, max_batch_size: int, pictures: Images) -> Times:
+    """What answers tell with 1 request in flight, and with enough of them for batches of each size."""
+    with ExitStack() as stack:
+        path = setup.weights or stack.enter_context(compare.random_weights(setup.arch))
+        args = {"arch": setup.arch, "weights": path, "device": setup.device.partition(":")[0]}
+        terms = Terms(args, max_batch_size, setup.num_threads, int(setup.device != "cpu"))
+        with output.stderr.status("starting the service, to time its parts beside each other"):
+            url = stack.enter_context(local_service.running(compare.ours(terms).content))
+        generator = stack.enter_context(Generator(pictures.files, default_processes()))
+        in_flight = [1, *(2 * size for size in doublings(max_batch_size))]
+        show = stack.enter_context(output.steps(len(in_flight)))
+        runs, rates = [], []
+        for concurrency in in_flight:
+            run = Run(url + PATH, STRETCH_S, STRETCH_WARM_UP_S, concurrency=concurrency)
+            samples, cores = generator.run(run)
+            runs.append(samples)
+            rates.append(summarise(samples, run.duration_s, None, cores).completed_per_s)
+            show(f"the service, {concurrency} requests in flight")
+        try:
+            return times(runs[0], runs[1:], max(rates))
+        except ValueError as error:
+            raise ConfigError(f"the service classified nothing ({error}): see serve-app bench load") from None
 
 
 def _chosen(origin: Origin, peak_bytes: int | None, p99_ms: float) -> Plan:
@@ -123,7 +146,7 @@ def _chosen(origin: Origin, peak_bytes: int | None, p99_ms: float) -> Plan:
     gpus = torch.cuda.device_count() if setup.device != "cpu" else 0
     memory = torch.cuda.get_device_properties(setup.device).total_memory if gpus else 0
     here = Machine(machine.num_cores(), gpus, memory)
-    candidates = plan.candidates(origin.pipeline, here, setup.num_threads, peak_bytes)
+    candidates = plan.candidates(origin.times, here, setup.num_threads, peak_bytes)
     try:
         return plan.choose(candidates, p99_ms, here, origin.target_rate_per_s)
     except BoundTooTight as error:
@@ -160,7 +183,6 @@ def _holds(row: Row, p99_ms: float) -> bool:
 
 
 def _as_dict(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> dict[str, Any]:
-    stretches = origin.pipeline.stretches
     return {
         "path": str(path),
         "arch": origin.setup.arch,
@@ -185,15 +207,15 @@ def _as_dict(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> dict[
             "target_ongoing_requests": chosen.target_ongoing_requests,
         },
         "measured": {
-            "decode_alone_ms": round(origin.pipeline.decode_alone_ms, 3),
-            "device_alone_ms": round(origin.pipeline.device_alone_ms, 3),
-            "decode_ms": round(median(origin.pipeline.decode_ms), 3),
+            "decode_ms": round(float(np.median(origin.times.decode_ms)), 3),
+            "device_ms": {size: round(float(np.median(ms)), 3) for size, ms in origin.times.device_ms.items()},
+            "http_ms": round(origin.times.http_ms, 3),
+            "most_per_s": round(origin.times.most_per_s, 2),
         },
         "sizes": [
             {
                 "max_batch_size": size,
-                "device_ms": round(median(stretches[size].device_ms), 3),
-                "images_per_s": round(stretches[size].images_per_s, 2),
+                "device_ms": round(origin.times.batch_ms(size), 3),
                 "held_rate_per_s": outcome and round(outcome.rate_per_s, 2),
                 "p99_ms": outcome and round(outcome.p99_ms, 2),
                 "chosen": size == chosen.max_batch_size,
@@ -210,7 +232,7 @@ def _print(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> None:
         [
             str(size["max_batch_size"]),
             number(size["device_ms"]),
-            number(size["images_per_s"]),
+            number(1e3 * size["max_batch_size"] / size["device_ms"]),
             number(size["held_rate_per_s"]),
             number(size["p99_ms"], 0),
             "chosen" if size["chosen"] else "",
@@ -221,7 +243,7 @@ def _print(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> None:
         ("max_batch_size", "ms/batch", "images/s", "held/s", "p99 ms", ""),
         rows,
         title=f"{setup.arch} {setup.precision} on {setup.device}, p99 within {chosen.p99_bound_ms:g} ms",
-        caption=f"ms/batch, images/s: with decode beside it, no HTTP; held/s: what one\nreplica holds, predicted; "
+        caption="ms/batch: in the service, under load; held/s: what one replica holds, predicted\n"
         f"{origin.images}\n{machine.phrase(origin.facts)}",
     )
     settings = ", ".join(f"{key} {value}" for key, value in report["settings"].items())

@@ -23,10 +23,10 @@ ODD_PATH = '/models/a "b": #c/ü.pth'
 def rendered(p99_ms: float = 250.0, rate: float | None = None, device: str = "cpu", weights: str = ODD_PATH) -> str:
     on_gpu = device != "cpu"
     machine = Machine(cores=16, gpus=int(on_gpu), gpu_memory_bytes=80 << 30)
-    pipeline = made_up.pipeline(made_up.GPU_LIKE if on_gpu else made_up.CPU_LIKE)
-    plan = choose(candidates(pipeline, machine, 4, 1 << 30), p99_ms, machine, rate)
+    times = made_up.times(made_up.GPU_LIKE if on_gpu else made_up.CPU_LIKE)
+    plan = choose(candidates(times, machine, 4, 1 << 30), p99_ms, machine, rate)
     setup = Setup("resnet18", device, "bf16", num_threads=4)
-    return deploy_file.render(plan, Origin(setup, weights, pipeline, "16 generated JPEGs", FACTS, rate))
+    return deploy_file.render(plan, Origin(setup, weights, times, "16 generated JPEGs", FACTS, rate))
 
 
 def deployment(text: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ GPU_NODE = Machine(cores=16, gpus=2, gpu_memory_bytes=80 * GIBIBYTE)
 
 
 def chosen(p99_ms: float = 250.0, rate: float | None = None, machine: Machine = LAPTOP) -> Plan:
-    times = made_up.GPU_LIKE if machine.gpus else made_up.CPU_LIKE
-    return choose(candidates(made_up.pipeline(times), machine, 4, GIBIBYTE), p99_ms, machine, rate)
+    device_ms = made_up.GPU_LIKE if machine.gpus else made_up.CPU_LIKE
+    return choose(candidates(made_up.times(device_ms), machine, 4, GIBIBYTE), p99_ms, machine, rate)
 
 
 def test_the_choice_is_as_good_as_any_and_no_larger_than_it_has_to_be() -> None:
@@ -58,12 +58,12 @@ def test_replicas_share_a_gpu_where_one_process_is_not_enough() -> None:
 
 
 def test_memory_and_cores_limit_who_shares_a_gpu() -> None:
-    pipeline = made_up.pipeline(made_up.GPU_LIKE)
+    times = made_up.times(made_up.GPU_LIKE)
     small = Machine(cores=16, gpus=1, gpu_memory_bytes=3 * GIBIBYTE)
-    assert [replica.sharing for replica in candidates(pipeline, small, 4, 1 * GIBIBYTE)] == [1]
+    assert [replica.sharing for replica in candidates(times, small, 4, 1 * GIBIBYTE)] == [1]
     few_cores = Machine(cores=2, gpus=1, gpu_memory_bytes=80 * GIBIBYTE)
-    assert [replica.sharing for replica in candidates(pipeline, few_cores, 4, 1 * GIBIBYTE)] == [1, 2]
-    assert [replica.num_threads for replica in candidates(pipeline, few_cores, 4, 1 * GIBIBYTE)] == [2, 1]
+    assert [replica.sharing for replica in candidates(times, few_cores, 4, 1 * GIBIBYTE)] == [1, 2]
+    assert [replica.num_threads for replica in candidates(times, few_cores, 4, 1 * GIBIBYTE)] == [2, 1]
 
 
 def test_a_bound_too_tight_names_one_that_can_be_held() -> None:
@@ -74,16 +74,16 @@ def test_a_bound_too_tight_names_one_that_can_be_held() -> None:
 
 
 def test_sizes_that_save_nothing_are_left_out() -> None:
-    flat = Replica(made_up.pipeline({1: 8.0, 64: 8.0}), 1)
+    flat = Replica(made_up.times({1: 8.0, 64: 8.0}), 1)
     assert thin_buckets(flat, 64) == (64,)
-    steep = Replica(made_up.pipeline({1: 1.0, 16: 16.0}), 1)
+    steep = Replica(made_up.times({1: 1.0, 16: 16.0}), 1)
     assert thin_buckets(steep, 16) == tuple(range(1, 17))
-    stairs = Replica(made_up.pipeline({1: 4.0, 8: 4.0, 9: 9.0, 16: 9.0}), 1)
+    stairs = Replica(made_up.times({1: 4.0, 8: 4.0, 9: 9.0, 16: 9.0}), 1)
     assert thin_buckets(stairs, 16) == (8, 16)
 
 
 def test_padding_costs_less_than_was_allowed() -> None:
-    replica = Replica(made_up.pipeline(), 1)
+    replica = Replica(made_up.times(), 1)
     kept = thin_buckets(replica, 16)
     for size in range(1, 17):
         runs = min(bucket for bucket in kept if bucket >= size)

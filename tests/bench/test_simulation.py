@@ -1,15 +1,14 @@
 import pytest
 
-from serve_app.bench import simulation
-from serve_app.bench.simulation import HTTP_MS, MARGIN, MAX_UTILISATION, Replica, highest_rate, simulate
+from serve_app.bench.simulation import MARGIN, MAX_UTILISATION, Replica, highest_rate, simulate
 from tests.bench import made_up
 
 DECODE_MS = 3.0
-ALONE_MS = DECODE_MS + made_up.CPU_LIKE[1] + HTTP_MS
+ALONE_MS = DECODE_MS + made_up.CPU_LIKE[1] + made_up.HTTP_MS
 
 
 def replica(device_ms: dict[int, float] = made_up.CPU_LIKE, sharing: int = 1) -> Replica:
-    return Replica(made_up.pipeline(device_ms, DECODE_MS), num_threads=4, sharing=sharing)
+    return Replica(made_up.times(device_ms, DECODE_MS), num_threads=4, sharing=sharing)
 
 
 def test_a_lone_request_takes_decode_device_and_http() -> None:
@@ -25,7 +24,7 @@ def test_one_at_a_time_it_is_the_queue_of_the_textbook(utilisation: float) -> No
     rate = utilisation / service_ms * 1e3
     outcome = simulate(replica({1: service_ms}), max_batch_size=1, rate_per_s=rate)
     wait_ms = utilisation * service_ms / (2 * (1 - utilisation))
-    expected_ongoing = rate * (DECODE_MS + wait_ms + service_ms + HTTP_MS) / 1e3
+    expected_ongoing = rate * (DECODE_MS + wait_ms + service_ms + made_up.HTTP_MS) / 1e3
     assert outcome.mean_ongoing == pytest.approx(expected_ongoing, rel=0.07)
 
 
@@ -39,8 +38,8 @@ def test_batches_grow_with_the_rate_and_end_at_the_maximum() -> None:
 
 
 def test_decode_threads_are_a_limit_of_their_own() -> None:
-    pipeline = made_up.pipeline({1: 1.0, 16: 1.0}, decode_ms=10.0)
-    one, four = (simulate(Replica(pipeline, threads), 16, rate_per_s=150.0) for threads in (1, 4))
+    slow_decode = made_up.times({1: 1.0, 16: 1.0}, decode_ms=10.0)
+    one, four = (simulate(Replica(slow_decode, threads), 16, rate_per_s=150.0) for threads in (1, 4))
     assert one.p99_ms > 1000 > four.p99_ms
 
 
@@ -70,4 +69,4 @@ def test_a_shared_device_may_be_busy_with_the_others() -> None:
 
 
 def test_one_process_answers_only_so_many() -> None:
-    assert replica({1: 0.01}).capacity_per_s(1) == simulation.HTTP_REQUESTS_PER_S
+    assert Replica(made_up.times({1: 0.01}, most_per_s=1234.0), 1).capacity_per_s(1) == 1234.0

@@ -1,5 +1,6 @@
 """`serve-app tune` with times that were made up; tests/serve/test_bench.py measures and serves."""
 
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,9 +10,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from serve_app import architectures, config_file
-from serve_app.bench import forward, pipeline
-from serve_app.bench.forward import Curve, Setup
-from serve_app.bench.pipeline import Pipeline
+from serve_app.bench import forward
+from serve_app.bench.forward import Curve, Setup, doublings
+from serve_app.bench.images import Images
+from serve_app.bench.times import Times
 from serve_app.cli import main
 from tests.bench import made_up
 
@@ -21,14 +23,15 @@ def _made_up_times(monkeypatch: pytest.MonkeyPatch) -> None:
     def curve(_: Setup, sizes: Sequence[int], repeats: int, on_step: Callable[[int], None]) -> Curve:
         # The knee is where the made-up pipeline's sizes end.
         times = {size: [float(min(size, 16))] * repeats for size in sizes if size <= 16}
-        return Curve("bf16", {size: [5.0 + ms for ms in found] for size, found in times.items()})
+        times_ms = {size: [5.0 + ms for ms in found] for size, found in times.items()}
+        return Curve("bf16", times_ms, dict.fromkeys(times_ms))
 
-    def measure(_: Setup, files: Sequence[bytes], sizes: Sequence[int], *__: object) -> Pipeline:
-        assert files
-        return made_up.pipeline({size: made_up.CPU_LIKE[size] for size in sizes})
+    def measured(_: Setup, max_batch_size: int, pictures: Images) -> Times:
+        assert pictures.files
+        return made_up.times({size: made_up.CPU_LIKE[size] for size in doublings(max_batch_size)})
 
     monkeypatch.setattr(forward, "curve", curve)
-    monkeypatch.setattr(pipeline, "measure", measure)
+    monkeypatch.setattr(importlib.import_module("serve_app.cli.tune"), "_times", measured)
 
 
 @pytest.fixture

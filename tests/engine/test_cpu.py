@@ -15,7 +15,7 @@ from serve_app.bundled.train import split
 from serve_app.config import Args, default_buckets
 from serve_app.decode import Decoder, Pixels
 from serve_app.engine.base import Prediction
-from serve_app.engine.cpu import CpuEngine, has_native_bf16
+from serve_app.engine.cpu import CpuEngine, has_fast_bf16
 from serve_app.weights import Checkpoint, load
 
 NUM_CLASSES = 10
@@ -175,9 +175,9 @@ def test_the_card_states_the_accuracy_that_is_measured(fp32: CpuEngine, checkpoi
 
 
 def test_auto_is_bf16_only_where_it_is_native(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    native = "bf16" if has_native_bf16() else "fp32"
+    native = "bf16" if has_fast_bf16() else "fp32"
     assert CpuEngine(checkpoint, "auto", 1, num_threads=1).precision == native
-    monkeypatch.setattr("serve_app.engine.cpu.has_native_bf16", lambda: False)
+    monkeypatch.setattr("serve_app.engine.cpu.has_fast_bf16", lambda: False)
     assert CpuEngine(checkpoint, "auto", 1, num_threads=1).precision == "fp32"
 
 

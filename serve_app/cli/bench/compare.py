@@ -144,12 +144,12 @@ def _bare(terms: Terms, device: str, pictures: Images) -> list[dict[str, Any]]:
     size = terms.max_batch_size
     with output.stderr.status("the bare loop, without a service"):
         lesson = forward.lesson(setup, pictures.files, BARE_IMAGES, size, 3).as_dict()
-        beside = pipeline.measure(setup, pictures.files, [size], BARE_SECONDS)
+        beside = pipeline.images_per_s(setup, pictures.files, size, BARE_SECONDS)
     batches = f"batches of {size}"
     return [
         {"name": "forward alone, one by one", "images_per_s": lesson["one_by_one_images_per_s"]},
         {"name": f"forward alone, {batches}", "images_per_s": lesson["batched_images_per_s"]},
-        {"name": f"decode and forward, {batches}", "images_per_s": round(beside.stretches[size].images_per_s, 2)},
+        {"name": f"decode and forward, {batches}", "images_per_s": round(beside, 2)},
     ]
 
 

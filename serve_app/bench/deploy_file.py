@@ -18,7 +18,7 @@ TEMPLATE = """\
 # {command}
 # {machine}
 # {images}
-# Predicted: {replicas} hold {rate:.3g} requests/s with a p99 of {p99:.0f} ms; the bound is {bound:g} ms, and
+# Predicted: {replicas} {rate:.3g} requests/s with a p99 of {p99:.0f} ms; the bound is {bound:g} ms, and
 # {reserve:.0%} of it and {idle:.0%} of the device are left for what a simulation does not know.
 # To confirm: serve-app run THIS FILE, then serve-app bench load --rate {rate:.3g} --p99-ms {bound:g}
 proxy_location: HeadOnly # EveryNode on a cluster
@@ -72,7 +72,7 @@ class Origin:
 def render(plan: Plan, origin: Origin) -> str:
     """The file's text."""
     rate = plan.predicted_rate_per_s
-    replicas = "one replica" if plan.min_replicas == 1 else f"{plan.min_replicas} replicas"
+    replicas = "one replica holds" if plan.min_replicas == 1 else f"{plan.min_replicas} replicas hold"
     held = {size: f"{outcome.rate_per_s:.3g}" if outcome else "none" for size, outcome in plan.alternatives.items()}
     target = plan.target_ongoing_requests
     inside = f"{plan.outcome.mean_ongoing:.1f} are inside a replica at its {plan.outcome.rate_per_s:.3g} requests/s"

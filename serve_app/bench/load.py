@@ -1,9 +1,11 @@
 """A load test: runs of the generator at given rates, repeated -> the rows of a report."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from serve_app.bench import machine
 from serve_app.bench.generator import Generator, Run
 from serve_app.bench.samples import Summary, median_of, summarise
 from serve_app.bench.sweep import SHARE_WITHIN_BOUND, highest_rate
@@ -86,9 +88,11 @@ class LoadTest:
         summaries = []
         for i in range(count):
             name = what if count == 1 else f"{what}, {i + 1} of {count}"
+            stolen_s, began = machine.stolen_s(), time.monotonic()
             samples, cores = self.generator.run(
                 replace(run, seed=run.seed + i),
                 lambda seconds, name=name: self.on_progress(name, seconds + run.warm_up_s),  # type: ignore[misc]
             )
-            summaries.append(summarise(samples, run.duration_s, self.bound_ms, cores))
+            stolen = (machine.stolen_s() - stolen_s) / (time.monotonic() - began)
+            summaries.append(summarise(samples, run.duration_s, self.bound_ms, cores, stolen))
         return Row(run, tuple(summaries))

@@ -36,6 +36,11 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def stolen_s() -> float:
+    """CPU seconds since the start that the host of this virtual machine gave to others; 0 where nobody tells."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
 def gpus() -> list[str]:
     """The names of the CUDA devices."""
     import torch

@@ -70,6 +70,8 @@ class Summary:
     """How late the generator sent."""
     generator_cores: float
     """CPU time of the generator per second of the run."""
+    stolen_cores: float
+    """CPU time per second that this machine, a virtual one, wanted and its host gave to others (Linux: steal)."""
 
     @property
     def goodput_share(self) -> float:
@@ -88,7 +90,9 @@ class Summary:
         return {key: _rounded(value) for key, value in asdict(self).items()}
 
 
-def summarise(samples: Samples, duration_s: float, bound_ms: float | None, generator_cores: float) -> Summary:
+def summarise(
+    samples: Samples, duration_s: float, bound_ms: float | None, generator_cores: float, stolen_cores: float = 0.0
+) -> Summary:
     """The figures of what was to be sent in [0, duration_s)."""
     samples = samples.counted()
     ok = samples.status == OK
@@ -109,6 +113,7 @@ def summarise(samples: Samples, duration_s: float, bound_ms: float | None, gener
         lag_p50_ms=float(np.percentile(lags_ms, 50)) if len(ok) else 0.0,
         lag_p99_ms=float(np.percentile(lags_ms, 99)) if len(ok) else 0.0,
         generator_cores=generator_cores,
+        stolen_cores=stolen_cores,
     )
 
 

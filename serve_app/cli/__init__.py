@@ -116,10 +116,11 @@ def classify(
 def tune(**options: Any) -> None:
     """Measure this machine and write the config that holds a p99 latency on it.
 
-    The device's time for each batch size and the decode of images beside it are measured; arrivals are
-    simulated with them for each max_batch_size; the config that holds the bound at the highest rate is
-    written, each value with the number that it comes from. A minute on a CPU, plus one for --verify.
-    Nothing else should run on the machine meanwhile.
+    The device is measured alone for each batch size; then the service is started, and its answers tell
+    what decode, device and HTTP take beside each other. Arrivals are simulated with these times for each
+    max_batch_size, and the config that holds the bound at the highest rate is written, each value with
+    the number that it comes from. Two minutes, and two more for --verify. Nothing else should run on the
+    machine meanwhile.
 
     Exit status: 0 written (and the bound held), 1 --verify found that it does not hold, 2 nothing holds
     the bound (the message says what could), or nothing could be measured.

@@ -16,7 +16,7 @@ from serve_app.bench.images import Images
 from serve_app.bench.isolated import Died
 from serve_app.bench.load import LoadTest, Row
 from serve_app.cli.bench import local_service, output
-from serve_app.cli.bench.load import PATH, default_processes, progress, read_images
+from serve_app.cli.bench.load import PATH, default_processes, progress, read_images, warn_if_stolen
 from serve_app.cli.bench.local_service import StartError
 from serve_app.cli.bench.output import number
 from serve_app.config import Args, ConfigError
@@ -222,3 +222,4 @@ def _print(report: dict[str, Any], results: Sequence[Result]) -> None:
         f"{report['arch']} on {report['device']}, max_batch_size {report['max_batch_size']}; {report['images']}"
     )
     output.print_line(machine.phrase(report))
+    warn_if_stolen([row for result in results for row in result.rows])

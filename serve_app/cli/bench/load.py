@@ -24,6 +24,8 @@ from serve_app.config import ConfigError
 PATH = "/v1/classify"
 DEFAULT_START_PER_S = 10.0
 PROBE_TIMEOUT_S = 10.0
+MAX_STOLEN = 0.03
+"""Of all cores; one that is taken away for a moment stops the threads that wait for it too."""
 HEADER = ("offered/s", "done/s", "good/s", "p50 ms", "p90", "p99", "p99.9", "max", "batch", "failed")
 
 
@@ -197,6 +199,7 @@ def _print(report: dict[str, Any], rows: Sequence[Row], best: Row | None) -> Non
         output.print_table(["offered/s", "failed with", "requests"], errors, title="failures")
     shown = best or rows[-1]
     _print_generator(shown, report["processes"])
+    warn_if_stolen(rows)
     for row in rows:
         if row.median.lagged and (row is shown or row.holds):
             output.stderr.print(
@@ -206,6 +209,17 @@ def _print(report: dict[str, Any], rows: Sequence[Row], best: Row | None) -> Non
             )
     if report["sweep"]:
         output.stderr.print(_verdict(report), soft_wrap=True)
+
+
+def warn_if_stolen(rows: Sequence[Row]) -> None:
+    """Of a virtual machine whose host was busy with others, the figures are not its own."""
+    stolen = max((row.median.stolen_cores for row in rows), default=0.0)
+    if stolen > MAX_STOLEN * machine.num_cores():
+        output.stderr.print(
+            f"[yellow]warning[/] this machine's host took up to {stolen:.2f} of its {machine.num_cores()} cores "
+            "for others (steal): what was measured meanwhile may be twice too slow",
+            soft_wrap=True,
+        )
 
 
 def _print_generator(row: Row, processes: int) -> None:

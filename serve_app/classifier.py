@@ -16,7 +16,7 @@ import ray
 from ray import serve
 from starlette.applications import Starlette
 
-from serve_app import http, weights
+from serve_app import http
 from serve_app.config import (
     Args,
     ConfigError,
@@ -27,9 +27,8 @@ from serve_app.config import (
     resolve_num_threads,
 )
 from serve_app.decode import Decoder, Pixels
-from serve_app.engine import Engine, Prediction, create
+from serve_app.engine import Prediction, load
 from serve_app.scheduler import Scheduler
-from serve_app.weights import Checkpoint
 
 logger = logging.getLogger("ray.serve")
 DEFAULTS = UserConfig()
@@ -51,7 +50,7 @@ class Classifier:
         sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
         num_threads = _num_threads(args)
         self._device_thread = ThreadPoolExecutor(1, "device")
-        checkpoint, self._engine = self._device_thread.submit(_load, args, num_threads).result()
+        checkpoint, self._engine = self._device_thread.submit(load, args, num_threads).result()
         self.args = args
         self.ready = False
         self.replica = serve.get_replica_context().replica_id.unique_id
@@ -152,19 +151,6 @@ class Classifier:
             return self._engine.infer(images)
 
         return await loop.run_in_executor(self._device_thread, infer)
-
-
-def _load(args: Args, num_threads: int) -> tuple[Checkpoint, Engine]:
-    """In the device's thread, which is to be the only one that torch works in.
-
-    OpenMP keeps a team of threads for each thread that it has worked for, and where all teams together
-    are more than the cores, workers sleep instead of waiting for the next layer: with the checkpoint
-    loaded in another thread, an image on two cores took SLOW ms instead of FAST.
-    """
-    checkpoint = weights.load(args)
-    engine = create(args, checkpoint, num_threads)
-    engine.start()
-    return checkpoint, engine
 
 
 def _num_threads(args: Args) -> int:

@@ -12,6 +12,8 @@ from serve_app.bench.sweep import SHARE_WITHIN_BOUND, highest_rate
 
 SPREAD = ("completed_per_s", "p50_ms", "p99_ms")
 CONFIRMATIONS = 5
+MAX_STOLEN = 0.03
+"""Of all cores; one that is taken away for a moment also stops the threads that wait for it."""
 OnProgress = Callable[[str, float], None]
 """Told what runs, and the seconds since it began."""
 
@@ -56,6 +58,8 @@ class LoadTest:
     repeats: int
     bound_ms: float | None
     on_progress: OnProgress = lambda _, __: None
+    retries: int = 0
+    """Of a run in which the host took more than MAX_STOLEN of the machine."""
 
     def at_rate(self, rate_per_s: float, repeats: int | None = None) -> Row:
         """Open loop."""
@@ -88,11 +92,20 @@ class LoadTest:
         summaries = []
         for i in range(count):
             name = what if count == 1 else f"{what}, {i + 1} of {count}"
-            stolen_s, began = machine.stolen_s(), time.monotonic()
-            samples, cores = self.generator.run(
-                replace(run, seed=run.seed + i),
-                lambda seconds, name=name: self.on_progress(name, seconds + run.warm_up_s),  # type: ignore[misc]
-            )
-            stolen = (machine.stolen_s() - stolen_s) / (time.monotonic() - began)
-            summaries.append(summarise(samples, run.duration_s, self.bound_ms, cores, stolen))
+            summaries.append(self._quietest(replace(run, seed=run.seed + i), name))
         return Row(run, tuple(summaries))
+
+    def _quietest(self, run: Run, name: str) -> Summary:
+        """One run, or of several the one of which the host took least: chosen by that, never by its result."""
+        tried = []
+        for _ in range(1 + self.retries):
+            tried.append(self._once(run, name))
+            if tried[-1].stolen_cores <= MAX_STOLEN * machine.num_cores():
+                break
+        return min(tried, key=lambda summary: summary.stolen_cores)
+
+    def _once(self, run: Run, name: str) -> Summary:
+        stolen_s, began = machine.stolen_s(), time.monotonic()
+        samples, cores = self.generator.run(run, lambda seconds: self.on_progress(name, seconds + run.warm_up_s))
+        stolen_cores = (machine.stolen_s() - stolen_s) / (time.monotonic() - began)
+        return summarise(samples, run.duration_s, self.bound_ms, cores, stolen_cores)

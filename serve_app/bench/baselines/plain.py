@@ -14,10 +14,10 @@ from ray import serve
 from ray.serve import Application
 from starlette.applications import Starlette
 
-from serve_app import http, weights
+from serve_app import http
 from serve_app.config import Args, UserConfig, resolve_num_threads
 from serve_app.decode import Decoder, Pixels
-from serve_app.engine import Prediction, create
+from serve_app.engine import Prediction, load
 
 
 class PlainArgs(BaseModel):
@@ -38,9 +38,10 @@ class Plain:
     default_top_k = 5
 
     def __init__(self, plain: PlainArgs) -> None:
-        checkpoint = weights.load(plain.args)
         num_cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
         num_threads = resolve_num_threads(plain.args.num_threads, num_cpus, int(num_cpus))
+        self._device_thread = ThreadPoolExecutor(1, "device")
+        checkpoint, self._engine = self._device_thread.submit(load, plain.args, num_threads).result()
         self.args = plain.args
         self.model_name = checkpoint.spec.name
         self.labels = checkpoint.spec.labels
@@ -48,8 +49,6 @@ class Plain:
         self._spec = checkpoint.spec
         self._decode = Decoder(checkpoint.spec.geometry, plain.args.max_image_pixels)
         self._decode_threads = ThreadPoolExecutor(num_threads, "decode")
-        self._engine = create(plain.args, checkpoint, num_threads)
-        self._device_thread = ThreadPoolExecutor(1, "device", initializer=self._engine.start)
         buckets = UserConfig(max_batch_size=plain.max_batch_size).buckets()
         for size in self._engine.cold_sizes(buckets):
             self._device_thread.submit(self._engine.warm_up, size).result()

@@ -25,6 +25,7 @@ RATES_OF_SATURATION = (0.3, 0.6, 0.9)
 """The open loop's rates unless they are given, of what our own closed loop reached."""
 BARE_SECONDS = 5.0
 BARE_IMAGES = 100
+RETRIES = 3
 HEADER = ("service", "done/s", "p50 ms", "p99 ms", "batch", "failed")
 
 
@@ -173,12 +174,15 @@ def _measured(contestants: Sequence[Contestant], load: _Load) -> Iterator[Result
 def _load_test(contestant: Contestant, load: _Load, what: str) -> Iterator[LoadTest]:
     """A load test of the contestant, while it runs. Raises StartError."""
     with ExitStack() as stack:
-        with output.stderr.status(f"{what}: starting"):
+        output.stderr.print(what)
+        with output.stderr.status("starting"):
             url = stack.enter_context(local_service.running(contestant.content, contestant.environment))
         generator = stack.enter_context(Generator(load.pictures.files, default_processes()))
         show = stack.enter_context(progress(load.template.warm_up_s + load.template.duration_s))
         template = replace(load.template, url=url + PATH)
-        yield LoadTest(generator, template, load.repeats, None, lambda run, at: show(f"{what}: {run}", at))
+        yield LoadTest(
+            generator, template, load.repeats, None, lambda run, at: show(f"{what}: {run}", at), retries=RETRIES
+        )
 
 
 def _rates(saturated: Row) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from serve_app.bench import images, machine, noop_server
 from serve_app.bench.generator import Generator, GeneratorError, Run
 from serve_app.bench.images import Images
-from serve_app.bench.load import LoadTest, OnProgress, Row
+from serve_app.bench.load import MAX_STOLEN, LoadTest, OnProgress, Row
 from serve_app.bench.samples import Summary
 from serve_app.cli.bench import output
 from serve_app.cli.bench.output import number
@@ -24,8 +24,6 @@ from serve_app.config import ConfigError
 PATH = "/v1/classify"
 DEFAULT_START_PER_S = 10.0
 PROBE_TIMEOUT_S = 10.0
-MAX_STOLEN = 0.03
-"""Of all cores; one that is taken away for a moment stops the threads that wait for it too."""
 HEADER = ("offered/s", "done/s", "good/s", "p50 ms", "p90", "p99", "p99.9", "max", "batch", "failed")
 
 

@@ -24,8 +24,8 @@ def load(args: Args, num_threads: int) -> tuple[Checkpoint, Engine]:
 
     Torch is to work in no other: OpenMP keeps a team of threads for each thread that it has worked for,
     and where all teams together are more than the cores, workers sleep between layers instead of waiting
-    for the next one. With the checkpoint loaded in another thread an image took 56 ms
-    on two cores under 10 requests/s, so 43.
+    for the next one. With the checkpoint loaded in another thread an image took 56 ms on two cores, at 10
+    requests/s, and so 43.
     """
     checkpoint = weights.load(args)
     engine = create(args, checkpoint, num_threads)

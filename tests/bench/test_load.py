@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from serve_app.bench import machine
 from serve_app.bench.generator import Generator, Run
 from serve_app.bench.load import CONFIRMATIONS, LoadTest, Row
 from serve_app.bench.samples import STAGES, Samples
@@ -113,6 +114,25 @@ def test_a_bound_holds_at_99_of_100_exactly(duration_s: float, requests: int) ->
 
     assert not with_late(late + 1).holds
     assert with_late(late).holds
+
+
+def test_a_run_of_which_the_host_took_much_is_repeated_whatever_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    stolen_s = itertools.accumulate(itertools.chain([0.0], *zip([50.0, 20.0, 90.0], [0.0] * 3, strict=True)))
+    monkeypatch.setattr(machine, "stolen_s", lambda: next(stolen_s))
+    monkeypatch.setattr(machine, "num_cores", lambda: 2)
+    latencies_s = iter([0.01, 0.03, 0.02])
+    generator = Scripted(lambda _: next(latencies_s))
+    row = LoadTest(generator, TEMPLATE, 1, BOUND_MS, retries=2).at_rate(50)
+    assert len(generator.runs) == 3
+    assert len({run.seed for run in generator.runs}) == 1
+    assert row.median.p50_ms == pytest.approx(30.0)  # of the second run, which lost least
+
+
+def test_a_quiet_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "stolen_s", lambda: 7.0)
+    generator = Scripted(lambda _: FAST_S)
+    LoadTest(generator, TEMPLATE, 1, BOUND_MS, retries=2).at_rate(50)
+    assert len(generator.runs) == 1
 
 
 def test_progress_says_what_runs_in_seconds_since_the_warm_up_began() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from serve_app import architectures, weights
@@ -24,6 +25,7 @@ from serve_app.config import Args, ConfigError
 RATES_OF_SATURATION = (0.3, 0.6, 0.9)
 """The open loop's rates unless they are given, of what our own closed loop reached."""
 BARE_SECONDS = 5.0
+BARE_REPEATS = 3
 BARE_IMAGES = 100
 RETRIES = 3
 HEADER = ("service", "done/s", "p50 ms", "p99 ms", "batch", "failed")
@@ -144,8 +146,8 @@ def _bare(terms: Terms, device: str, pictures: Images) -> list[dict[str, Any]]:
     setup = Setup(terms.args["arch"], device, "auto", terms.num_cpus, weights=terms.args["weights"])
     size = terms.max_batch_size
     with output.stderr.status("the bare loop, without a service"):
-        lesson = forward.lesson(setup, pictures.files, BARE_IMAGES, size, 3).as_dict()
-        beside = pipeline.images_per_s(setup, pictures.files, size, BARE_SECONDS)
+        lesson = forward.lesson(setup, pictures.files, BARE_IMAGES, size, BARE_REPEATS).as_dict()
+        beside = median(pipeline.images_per_s(setup, pictures.files, size, BARE_SECONDS) for _ in range(BARE_REPEATS))
     batches = f"batches of {size}"
     return [
         {"name": "forward alone, one by one", "images_per_s": lesson["one_by_one_images_per_s"]},

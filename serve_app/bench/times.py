@@ -36,19 +36,26 @@ class Times:
 
 
 def times(alone: Samples, loaded: Sequence[Samples], most_per_s: float) -> Times:
-    """From a closed loop of one request, and from others. Raises ValueError if no answer tells its times."""
-    every = [_told(samples) for samples in (alone, *loaded)]
-    decode, device = STAGES.index("decode"), STAGES.index("device")
-    sizes = np.concatenate([samples.batch_size for samples in every])
-    stages_ms = np.concatenate([samples.stages_ms for samples in every])
-    if not len(every[0].status):
+    """From closed loops: of one request, then of more and more. Raises ValueError if no answer tells its times.
+
+    Each loop speaks for the batch size that it settled at: a lone image among dozens that are being
+    decoded is slower than any that the rate to be predicted will see. Of decode the first two loops
+    speak, in which no image waits for a thread.
+    """
+    every = [samples for samples in map(_told, (alone, *loaded)) if len(samples.status)]
+    if not every:
         raise ValueError("no answer tells its times")
+    device_ms: dict[int, npt.NDArray[np.float64]] = {}
+    for samples in every:
+        size = int(np.bincount(samples.batch_size.astype(int)).argmax())
+        ms = samples.stages_ms[samples.batch_size == size, STAGES.index("device")]
+        if len(ms) >= MIN_EXECUTIONS * size:
+            device_ms[size] = np.concatenate([device_ms.get(size, np.empty(0)), ms])
     whole_ms = (every[0].done_s - every[0].sent_s) * 1e3
-    by_size = {int(size): stages_ms[sizes == size, device] for size in np.unique(sizes)}
     return Times(
-        decode_ms=stages_ms[:, decode],
+        decode_ms=np.concatenate([samples.stages_ms[:, STAGES.index("decode")] for samples in every[:2]]),
         http_ms=float(np.median(whole_ms - every[0].stages_ms.sum(axis=1))),
-        device_ms={size: ms for size, ms in by_size.items() if len(ms) >= MIN_EXECUTIONS * size},
+        device_ms=dict(sorted(device_ms.items())),
         most_per_s=most_per_s,
     )
 

@@ -40,6 +40,18 @@ def test_failures_and_answers_that_tell_nothing_are_no_times() -> None:
         times(samples(others), [], 50.0)
 
 
+def test_a_loop_speaks_for_the_size_it_settled_at() -> None:
+    loop = samples([("200", 1.0, 3.0, 99.0)] * 4 + [("200", 4.0, 3.0, 30.0)] * 16)
+    found = times(ALONE, [loop], 50.0)
+    assert (found.batch_ms(1), found.batch_ms(4)) == (10.0, 30.0)
+
+
+def test_decode_is_told_by_loops_in_which_nobody_waits_for_a_thread() -> None:
+    crowded = samples([("200", 4.0, 60.0, 30.0)] * 16)
+    found = times(ALONE, [samples([("200", 1.0, 4.0, 11.0)] * 5), crowded], 50.0)
+    assert sorted(set(found.decode_ms)) == [3.0, 4.0]
+
+
 def test_a_size_that_was_hardly_seen_is_left_out() -> None:
     assert 4 not in times(ALONE, [samples([("200", 4.0, 3.0, 900.0)] * 8)], 50.0).device_ms
 

@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MEBIBYTE = 1 << 20
+# For how long a busy event loop may keep the GIL from the device's thread. Python's own 5 ms are more
+# than half of an 8 ms batch: 500 requests/s took 23.9 ms at the median with them, 21.8 ms with these.
+GIL_SWITCH_INTERVAL_S = 0.0005
 
 
 class ConfigError(ValueError):

@@ -64,7 +64,7 @@ class Setup:
             precision = "fp32" if self.precision == "auto" else self.precision
             return EagerEngine(checkpoint, precision, top_k, self.device)
         device: Any = self.device.partition(":")[0]
-        args = Args(arch=self.arch, device=device, precision=self.precision)
+        args = Args(arch=self.arch, device=device, precision=self.precision, max_top_k=top_k)
         engine = create(args, checkpoint, self.num_threads)
         engine.start()
         return engine
@@ -173,6 +173,7 @@ def curve(setup: Setup, sizes: Sequence[int], repeats: int, on_step: Callable[[i
         if not error.killed:
             raise
         found.out_of_memory_at = trying
+        found.times_ms.pop(trying, None)
     return found
 
 
@@ -226,6 +227,7 @@ def _measure_curve(setup: Setup, sizes: Sequence[int], repeats: int) -> Iterator
             except Exception as error:
                 if not memory.is_out_of_memory(error):
                     raise
+                measured = [smaller for smaller in measured if smaller < size]
                 yield "out of memory", size, None
                 break
             if repeat == 0:
@@ -310,11 +312,12 @@ def _noise(setup: Setup, count: int) -> list[Pixels]:
 
 def _limit_memory(setup: Setup) -> None:
     """On the CPU a batch too large must fail here, and not have the kernel end somebody else's process."""
-    if setup.device != "cpu":
+    used = getattr(psutil.Process().memory_info(), "data", None)  # what RLIMIT_DATA counts; Linux alone tells
+    if setup.device != "cpu" or used is None:
         return
-    limit = setup.memory_limit_bytes or psutil.virtual_memory().available
-    used = psutil.Process().memory_info().data  # what RLIMIT_DATA counts
-    resource.setrlimit(resource.RLIMIT_DATA, (used + limit, resource.RLIM_INFINITY))
+    limit = used + (setup.memory_limit_bytes or psutil.virtual_memory().available)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _mebibytes(count: int | None) -> float | None:

@@ -188,7 +188,8 @@ def _told(body: Any) -> tuple[float, tuple[float, ...]]:
 def _work(pipe: Connection, images: tuple[bytes, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = MAX_IN_FLIGHT + 1024
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most if hard == resource.RLIM_INFINITY else min(hard, most), hard))
     gc.collect()
     gc.freeze()  # nothing of what is there now needs to be looked at again, in the middle of a run
     while True:

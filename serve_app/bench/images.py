@@ -37,8 +37,10 @@ def from_folder(folder: Path) -> Images:
     """The image files below `folder`, by suffix, in order, up to 256 MiB. Raises ConfigError if there are none."""
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     files: list[bytes] = []
+    total = 0
     for path in paths:
-        if files and sum(map(len, files)) + path.stat().st_size > MAX_TOTAL_BYTES:
+        total += path.stat().st_size
+        if files and total > MAX_TOTAL_BYTES:
             break
         try:
             files.append(path.read_bytes())

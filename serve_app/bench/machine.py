@@ -13,6 +13,7 @@ import psutil
 
 from serve_app.config import ConfigError
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 PACKAGES = ("serve-app", "torch", "torchvision", "ray", "pillow", "aiohttp")
 
 
@@ -32,8 +33,13 @@ def facts() -> dict[str, Any]:
 
 
 def num_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use: by its affinity, and a container's by its quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or "max"
+        return cores
 
 
 def stolen_s() -> float:

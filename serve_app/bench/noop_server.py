@@ -21,6 +21,7 @@ def running() -> Iterator[str]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     process.start()
+    theirs.close()  # the server's end alone: if it dies, `recv` ends too
     try:
         yield f"http://127.0.0.1:{ours.recv()}"
     finally:

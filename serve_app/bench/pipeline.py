@@ -9,11 +9,10 @@ from time import perf_counter
 from serve_app.bench import isolated
 from serve_app.bench.forward import Setup
 from serve_app.bench.images import readable
-from serve_app.config import Args
+from serve_app.config import GIL_SWITCH_INTERVAL_S, Args
 from serve_app.decode import Decoder, Pixels
 
 WARM_UPS = 3
-GIL_SWITCH_INTERVAL_S = 0.0005  # as the replica sets it
 
 
 def images_per_s(setup: Setup, files: Sequence[bytes], batch_size: int, seconds: float) -> float:

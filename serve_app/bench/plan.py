@@ -143,7 +143,7 @@ def candidates(times: Times, machine: Machine, num_threads: int, peak_bytes: int
     footprint = (peak_bytes or 0) + CUDA_CONTEXT_BYTES
     fit = int(machine.gpu_memory_bytes * GPU_MEMORY_SHARE // footprint) if machine.gpu_memory_bytes else 1
     most = max(1, min(MAX_REPLICAS_PER_GPU, fit, cores))
-    return [Replica(times, max(1, cores // sharing), sharing) for sharing in range(1, most + 1)]
+    return [Replica(times, max(1, min(num_threads, cores // sharing)), sharing) for sharing in range(1, most + 1)]
 
 
 def thin_buckets(replica: Replica, max_batch_size: int) -> tuple[int, ...]:

@@ -93,17 +93,17 @@ class Summary:
 def summarise(
     samples: Samples, duration_s: float, bound_ms: float | None, generator_cores: float, stolen_cores: float = 0.0
 ) -> Summary:
-    """The figures of what was to be sent in [0, duration_s)."""
+    """The figures of what was to be sent in [0, duration_s); completed is what was answered in that time."""
+    in_time = (samples.status == OK) & (samples.done_s >= 0) & (samples.done_s < duration_s)
     samples = samples.counted()
     ok = samples.status == OK
     latencies_ms = (samples.done_s - samples.intended_s)[ok] * 1e3
-    wall_s = max(duration_s, float(samples.done_s[ok].max(initial=0.0)))
     lags_ms = (samples.sent_s - samples.intended_s) * 1e3
     percentiles = {name: float(np.percentile(latencies_ms, q)) for name, q in PERCENTS.items() if ok.any()}
     sizes = samples.batch_size[ok & ~np.isnan(samples.batch_size)]
     return Summary(
         offered_per_s=len(ok) / duration_s,
-        completed_per_s=float(ok.sum()) / wall_s,
+        completed_per_s=float(in_time.sum()) / duration_s,
         goodput_per_s=None if bound_ms is None else float((latencies_ms <= bound_ms).sum()) / duration_s,
         **{name: percentiles.get(name) for name in PERCENTS},
         mean_batch=len(sizes) / float((1 / sizes).sum()) if len(sizes) else None,

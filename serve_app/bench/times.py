@@ -39,8 +39,8 @@ def times(alone: Samples, loaded: Sequence[Samples], most_per_s: float) -> Times
     """From closed loops: of one request, then of more and more. Raises ValueError if no answer tells its times.
 
     Each loop speaks for the batch size that it settled at: a lone image among dozens that are being
-    decoded is slower than any that the rate to be predicted will see. Of decode the first two loops
-    speak, in which no image waits for a thread.
+    decoded is slower than any that the rate to be predicted will see. Of decode the first loop speaks, in
+    which no image waits for a thread.
     """
     every = [samples for samples in map(_told, (alone, *loaded)) if len(samples.status)]
     if not every:
@@ -51,9 +51,11 @@ def times(alone: Samples, loaded: Sequence[Samples], most_per_s: float) -> Times
         ms = samples.stages_ms[samples.batch_size == size, STAGES.index("device")]
         if len(ms) >= MIN_EXECUTIONS * size:
             device_ms[size] = np.concatenate([device_ms.get(size, np.empty(0)), ms])
+    if not device_ms:
+        raise ValueError("too few answers for any batch size")
     whole_ms = (every[0].done_s - every[0].sent_s) * 1e3
     return Times(
-        decode_ms=np.concatenate([samples.stages_ms[:, STAGES.index("decode")] for samples in every[:2]]),
+        decode_ms=np.concatenate([samples.stages_ms[:, STAGES.index("decode")] for samples in every[:1]]),
         http_ms=float(np.median(whole_ms - every[0].stages_ms.sum(axis=1))),
         device_ms=dict(sorted(device_ms.items())),
         most_per_s=most_per_s,

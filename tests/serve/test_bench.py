@@ -11,7 +11,7 @@ from tests.serve.service import BIN
 
 SMALL = ("--weights", "bundled", "--image-size", "64x64")
 BRIEF = ("--duration-s", "1", "--warm-up-s", "0.5", "--rates", "20,40", "--concurrency", "4", "--threads", "1")
-TIMEOUT_S = 400
+TIMEOUT_S = 900
 
 
 def serve_app(*arguments: str) -> subprocess.CompletedProcess[str]:

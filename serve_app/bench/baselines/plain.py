@@ -4,6 +4,7 @@ HTTP, decoder and engine are the service's own: what differs is the batching alo
 """
 
 import asyncio
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
@@ -15,7 +16,7 @@ from ray.serve import Application
 from starlette.applications import Starlette
 
 from serve_app import http
-from serve_app.config import Args, UserConfig, resolve_num_threads
+from serve_app.config import GIL_SWITCH_INTERVAL_S, Args, UserConfig, resolve_num_threads
 from serve_app.decode import Decoder, Pixels
 from serve_app.engine import Prediction, load
 
@@ -38,6 +39,7 @@ class Plain:
     default_top_k = 5
 
     def __init__(self, plain: PlainArgs) -> None:
+        sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
         num_cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
         num_threads = resolve_num_threads(plain.args.num_threads, num_cpus, int(num_cpus))
         self._device_thread = ThreadPoolExecutor(1, "device")

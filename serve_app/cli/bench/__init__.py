@@ -166,7 +166,7 @@ def generator(**options: Any) -> None:
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPUs of each replica.  [default: every core; stub: 1]")
 @image_options
 @click.option("--rates", type=Numbers(float), help="Open loop.  [default: 30, 60 and 90 % of our own closed loop]")
-@click.option("--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Of the closed loop.")
+@click.option("--concurrency", type=click.IntRange(1), help="Of the closed loop.  [default: two full batches]")
 @click.option("--duration-s", type=click.FloatRange(0.1), default=10, show_default=True, help="Of each run.")
 @click.option("--warm-up-s", type=click.FloatRange(0), default=3, show_default=True, help="Before it, at that rate.")
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="The median of them is shown.")
@@ -178,7 +178,7 @@ def compare(**options: Any) -> None:
     The bare forward loop; this service; plain @serve.batch with waits of 0, 2 and 10 ms, which differs in
     nothing but the batching; and a tutorial's app (Ray's ordinary proxy, PIL in the handler, fp32 eager,
     @serve.batch(32, 10 ms)). Each is started, saturated by a closed loop, put under Poisson arrivals at
-    the same rates and stopped. Nothing else should run on the machine meanwhile. Six minutes.
+    the same rates and stopped. Nothing else should run on the machine meanwhile. Ten minutes.
 
     The last line of stdout is the report as JSON, with --json the only one.
 

@@ -18,7 +18,7 @@ from serve_app.bench.isolated import Died
 from serve_app.bench.load import LoadTest, Row
 from serve_app.cli.bench import local_service, output
 from serve_app.cli.bench.load import PATH, default_processes, progress, read_images, warn_if_stolen
-from serve_app.cli.bench.local_service import StartError
+from serve_app.cli.bench.local_service import StartError, on_device
 from serve_app.cli.bench.output import number
 from serve_app.config import Args, ConfigError
 
@@ -52,6 +52,7 @@ class _Load:
     repeats: int
     concurrency: int
     rates: tuple[float, ...] | None
+    environment: dict[str, str]
 
 
 def run(
@@ -64,7 +65,7 @@ def run(
     images: Path | None,
     image_size: tuple[int, int],
     rates: tuple[float, ...] | None,
-    concurrency: int,
+    concurrency: int | None,
     duration_s: float,
     warm_up_s: float,
     repeats: int,
@@ -84,8 +85,10 @@ def run(
             path = weights_name or stack.enter_context(compare.random_weights(arch))
             terms = _terms(arch, path, device, max_batch_size, threads)
             contestants = _selected(compare.contestants(terms), only)
-            bare = _bare(terms, device, pictures) if device != "stub" else []
-            load = _Load(pictures, Run("", duration_s, warm_up_s), repeats, concurrency, rates)
+            bare = _bare(terms, device, pictures.files[:BARE_IMAGES]) if device != "stub" else []
+            template = Run("", duration_s, warm_up_s)
+            in_flight = concurrency or 2 * terms.max_batch_size
+            load = _Load(pictures, template, repeats, in_flight, rates, on_device(device))
             results = list(_measured(contestants, load))
     except (ConfigError, Died, GeneratorError) as error:
         output.fail(str(error), 2)
@@ -141,13 +144,13 @@ def _selected(contestants: Sequence[Contestant], only: tuple[str, ...] | None) -
 # --- measuring -----------------------------------------------------------------------------------
 
 
-def _bare(terms: Terms, device: str, pictures: Images) -> list[dict[str, Any]]:
+def _bare(terms: Terms, device: str, files: Sequence[bytes]) -> list[dict[str, Any]]:
     """What the device does without a service around it: images/s."""
     setup = Setup(terms.args["arch"], device, "auto", terms.num_cpus, weights=terms.args["weights"])
     size = terms.max_batch_size
     with output.stderr.status("the bare loop, without a service"):
-        lesson = forward.lesson(setup, pictures.files, BARE_IMAGES, size, BARE_REPEATS).as_dict()
-        beside = median(pipeline.images_per_s(setup, pictures.files, size, BARE_SECONDS) for _ in range(BARE_REPEATS))
+        lesson = forward.lesson(setup, files, BARE_IMAGES, size, BARE_REPEATS).as_dict()
+        beside = median(pipeline.images_per_s(setup, files, size, BARE_SECONDS) for _ in range(BARE_REPEATS))
     batches = f"batches of {size}"
     return [
         {"name": "forward alone, one by one", "images_per_s": lesson["one_by_one_images_per_s"]},
@@ -178,7 +181,9 @@ def _load_test(contestant: Contestant, load: _Load, what: str) -> Iterator[LoadT
     with ExitStack() as stack:
         output.stderr.print(what)
         with output.stderr.status("starting"):
-            url = stack.enter_context(local_service.running(contestant.content, contestant.environment))
+            url = stack.enter_context(
+                local_service.running(contestant.content, {**contestant.environment, **load.environment})
+            )
         generator = stack.enter_context(Generator(load.pictures.files, default_processes()))
         show = stack.enter_context(progress(load.template.warm_up_s + load.template.duration_s))
         template = replace(load.template, url=url + PATH)

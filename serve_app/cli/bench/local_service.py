@@ -7,24 +7,31 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
 import yaml
 
 from serve_app.cli import ports
 from serve_app.cli.bench.load import not_ready
 
 START_TIMEOUT_S = 600
-STOP_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 90
 POLL_S = 0.2
 LAST_LINES = 20
 
 
 class StartError(RuntimeError):
     """The service did not start; the message ends in its last lines."""
+
+
+def on_device(device: str) -> dict[str, str]:
+    """The environment in which a service finds no other GPU than `device`, `cuda:1` say."""
+    _, _, index = device.partition(":")
+    return {"CUDA_VISIBLE_DEVICES": index} if index else {}
 
 
 @contextmanager
@@ -43,13 +50,14 @@ def running(content: dict[str, Any], environment: Mapping[str, str] | None = Non
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,  # our Ctrl-C is ours; it is told to stop below
             )
-        terminated = signal.signal(signal.SIGTERM, _exit)
+        before = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             _wait_until_ready(url, process, log)
             yield url
         finally:
             _stop(process)
-            signal.signal(signal.SIGTERM, terminated)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -71,5 +79,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
+        left = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
+        for child in left:
+            with suppress(psutil.Error):
+                child.kill()

@@ -167,6 +167,6 @@ def _too_tight(replica: Replica, p99_ms: float) -> BoundTooTight:
     return BoundTooTight(
         f"no rate holds a p99 of {p99_ms:g} ms: an image alone takes {decode_ms:.1f} ms to decode, "
         f"{times.batch_ms(1):.1f} ms on the device and {times.http_ms:.1f} ms of HTTP, and one request a second "
-        f"has a p99 of {low.p99_ms:.0f} ms",
+        f"has a p99 of {low.p99_ms:.0f} ms; {1 - MARGIN:.0%} of the bound are kept in reserve",
         math.ceil(low.p99_ms / MARGIN),
     )

@@ -1,5 +1,6 @@
 """`serve-app tune`: measure this machine, write the config that holds a bound, and confirm it."""
 
+import math
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -62,7 +63,7 @@ def run(
         setup, weights_name = _setup(arch, weights_name, device, threads)
         if verify and setup.weights is None:
             raise ConfigError("--verify serves the model, and its weights are not here: give --weights a file")
-        setup, service_times, peak_bytes = _measured(setup, pictures)
+        setup, service_times, peak_bytes = _measured(setup, pictures, p99_ms)
         origin = Origin(setup, weights_name, service_times, pictures.description, machine.facts(), rate)
         chosen = _chosen(origin, peak_bytes, p99_ms)
         if verify and chosen.min_replicas > chosen.slots:
@@ -107,9 +108,16 @@ def _setup(arch: str | None, name: str, device: str, threads: int | None) -> tup
     return replace(setup, arch=spec.arch), name
 
 
-def _measured(setup: Setup, pictures: Images) -> tuple[Setup, Times, int | None]:
+def _measured(setup: Setup, pictures: Images, p99_ms: float) -> tuple[Setup, Times, int | None]:
     """The setup with its precision resolved, its times in a running service, the memory of the largest batch."""
+    alone = forward.curve(setup, [1], 1, lambda _: None)
+    if alone.times_ms and alone.ms(1) > p99_ms:
+        raise ConfigError(
+            f"no rate holds a p99 of {p99_ms:g} ms: an image alone takes {alone.ms(1):.1f} ms on the device, without "
+            f"decode, HTTP and others beside it\n{_advice(math.ceil(2 * alone.ms(1)), setup)}"
+        )
     sizes = doublings(MAX_BATCH_SIZE_CPU if setup.device == "cpu" else MAX_BATCH_SIZE_CUDA)
+    output.stderr.print("measuring the device alone")
     with output.steps(CURVE_REPEATS * len(sizes)) as show:
         curve = forward.curve(setup, sizes, CURVE_REPEATS, lambda n: show(f"the device alone, batch of {n}"))
     if not curve.times_ms:
@@ -124,7 +132,8 @@ def _times(setup: Setup, max_batch_size: int, pictures: Images) -> Times:
         path = setup.weights or stack.enter_context(compare.random_weights(setup.arch))
         args = {"arch": setup.arch, "weights": path, "device": setup.device.partition(":")[0]}
         terms = Terms(args, max_batch_size, setup.num_threads, int(setup.device != "cpu"))
-        with output.stderr.status("starting the service, to time its parts beside each other"):
+        output.stderr.print("starting the service, to time its parts beside each other")
+        with output.stderr.status("starting"):
             url = stack.enter_context(local_service.running(compare.ours(terms).content, on_device(setup.device)))
         generator = stack.enter_context(Generator(pictures.files, default_processes()))
         in_flight = [1, *(2 * size for size in doublings(max_batch_size))]
@@ -152,11 +161,11 @@ def _chosen(origin: Origin, peak_bytes: int | None, p99_ms: float) -> Plan:
     try:
         return plan.choose(candidates, p99_ms, here, origin.target_rate_per_s)
     except BoundTooTight as error:
-        raise ConfigError(f"{error}\n{_advice(error, setup)}") from None
+        raise ConfigError(f"{error}\n{_advice(error.smallest_ms, setup)}") from None
 
 
-def _advice(error: BoundTooTight, setup: Setup) -> str:
-    could = [f"--p99-ms {error.smallest_ms:g}"]
+def _advice(smallest_ms: float, setup: Setup) -> str:
+    could = [f"--p99-ms {smallest_ms:g}"]
     if setup.arch != "resnet18":
         could.append("a smaller network (serve-app bench forward --arch compares them)")
     if setup.device == "cpu":
@@ -169,7 +178,8 @@ def _verified(content: dict[str, Any], device: str, chosen: Plan, pictures: Imag
     autoscaling = content["applications"][0]["deployments"][0]["autoscaling_config"]
     autoscaling["max_replicas"] = autoscaling["min_replicas"]
     with ExitStack() as stack:
-        with output.stderr.status("starting the service to verify the prediction"):
+        output.stderr.print("starting the service, to verify the prediction")
+        with output.stderr.status("starting"):
             url = stack.enter_context(local_service.running(content, on_device(device)))
         generator = stack.enter_context(Generator(pictures.files, default_processes()))
         show = stack.enter_context(progress(VERIFY_WARM_UP_S + VERIFY_S))

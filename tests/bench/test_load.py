@@ -120,6 +120,7 @@ def test_a_run_of_which_the_host_took_much_is_repeated_whatever_its_result(monke
     stolen_s = itertools.accumulate(itertools.chain([0.0], *zip([50.0, 20.0, 90.0], [0.0] * 3, strict=True)))
     monkeypatch.setattr(machine, "stolen_s", lambda: next(stolen_s))
     monkeypatch.setattr(machine, "num_cores", lambda: 2)
+    monkeypatch.setattr("serve_app.bench.load.time.monotonic", itertools.count().__next__)  # each run takes a second
     latencies_s = iter([0.01, 0.03, 0.02])
     generator = Scripted(lambda _: next(latencies_s))
     row = LoadTest(generator, TEMPLATE, 1, BOUND_MS, retries=2).at_rate(50)

@@ -78,13 +78,23 @@ def test_a_file_that_is_there_is_kept(folder: Path) -> None:
 
 
 def test_a_bound_that_one_image_cannot_meet_is_refused_with_what_could(folder: Path) -> None:
-    result = tuned("--weights", "bundled", "--p99-ms", "5")
+    result = tuned("--weights", "bundled", "--p99-ms", "14")
     assert result.exit_code == 2
     assert not (folder / "tuned.yaml").exists()
     output = " ".join(result.output.split())
     assert "an image alone takes 3.0 ms to decode, 9.0 ms on the device" in output
     smallest_ms = output.partition("what could: --p99-ms ")[2].partition(",")[0]
     assert tuned("--weights", "bundled", "--p99-ms", smallest_ms).exit_code == 0
+
+
+def test_a_bound_below_the_device_alone_is_refused_before_the_service_is_started(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("serve_app.cli.tune"), "_times", None)
+    result = tuned("--weights", "bundled", "--p99-ms", "5")
+    assert result.exit_code == 2
+    assert "what could: --p99-ms" in result.output
+    assert not (folder / "tuned.yaml").exists()
 
 
 def test_a_rate_beyond_this_machine_is_for_a_cluster(folder: Path) -> None:

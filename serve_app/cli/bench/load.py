@@ -211,6 +211,10 @@ def _print(report: dict[str, Any], rows: Sequence[Row], best: Row | None) -> Non
                 "and the latencies have that in them: give it cores of its own, another machine, or more --processes",
                 soft_wrap=True,
             )
+    for row in rows if report["p99_bound_ms"] and not report["sweep"] else ():
+        held = "[green]holds[/]" if row.holds else "[red]does not hold[/]"
+        share = f"{row.median.goodput_share:.1%} of what was offered was answered in time"
+        output.stderr.print(f"{cells(row)[0]}: a p99 of {report['p99_bound_ms']:g} ms {held}; {share}", soft_wrap=True)
     if report["sweep"]:
         output.stderr.print(_verdict(report), soft_wrap=True)
 

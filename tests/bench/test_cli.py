@@ -179,7 +179,7 @@ def test_without_any_answer_the_exit_status_is_1_and_the_failures_are_shown() ->
 def test_a_sweep_that_finds_no_rate_says_so(url: str) -> None:
     result = bench("load", "--url", url, "--sweep", "--rate", "2", "--p99-ms", "0.0001", "--repeats", "1", *SHORT)
     assert result.exit_code == 1
-    assert "no rate holds a p99 of 0.0001 ms; the lowest tried was 0.5/s" in result.stderr
+    assert "no rate was confirmed to hold a p99 of 0.0001 ms; the lowest that failed was 0.5/s" in result.stderr
 
 
 def test_a_generator_that_fails_ends_the_command(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,8 @@ def test_batch_settings_change_live_without_a_restart_or_a_failed_request(
         assert statuses(answers) == {200: len(answers)}
         assert {body["replica"] for _, body in answers} == {before["replica"]}
         _, model = service.get("/v2/models/digits")
-        assert model["batching"] == {"max_batch_size": 20, "batch_wait_timeout_s": 0.0, "top_k": 3}
+        defaults = {"batch_wait_timeout_s": 0.0, "batch_buckets": None}
+        assert model["batching"] == {"max_batch_size": 20, "top_k": 3, **defaults}
 
 
 def test_a_wrong_user_config_is_refused_and_the_service_goes_on(tmp_path: Path, samples: dict[int, bytes]) -> None:

@@ -55,7 +55,7 @@ def times(alone: Samples, loaded: Sequence[Samples], most_per_s: float) -> Times
         raise ValueError("too few answers for any batch size")
     whole_ms = (every[0].done_s - every[0].sent_s) * 1e3
     return Times(
-        decode_ms=np.concatenate([samples.stages_ms[:, STAGES.index("decode")] for samples in every[:1]]),
+        decode_ms=every[0].stages_ms[:, STAGES.index("decode")],
         http_ms=float(np.median(whole_ms - every[0].stages_ms.sum(axis=1))),
         device_ms=dict(sorted(device_ms.items())),
         most_per_s=most_per_s,

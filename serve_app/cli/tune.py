@@ -23,12 +23,12 @@ from serve_app.bench.plan import BoundTooTight, Machine, Plan
 from serve_app.bench.samples import summarise
 from serve_app.bench.times import Times, times
 from serve_app.cli.bench import local_service, output
+from serve_app.cli.bench.forward import MAX_BATCH_SIZE_CPU
 from serve_app.cli.bench.load import HEADER, PATH, cells, default_processes, progress, read_images, warn_if_stolen
 from serve_app.cli.bench.local_service import StartError, on_device
 from serve_app.cli.bench.output import number
 from serve_app.config import Args, ConfigError
 
-MAX_BATCH_SIZE_CPU = 64
 MAX_BATCH_SIZE_CUDA = 256
 CURVE_REPEATS = 3
 STRETCH_S = 5.0
@@ -265,5 +265,5 @@ def _print(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> None:
         return
     output.print_table(HEADER, [cells(row)], title=f"verified, the median of {VERIFY_REPEATS} runs of {VERIFY_S:g} s")
     warn_if_stolen([row])
-    verdict = "[green]the bound holds[/]" if report["verified"]["holds"] else "[red]the bound does not hold[/]"
+    verdict = "[green]the bound holds[/]" if row.holds else "[red]the bound does not hold[/]"
     output.stderr.print(f"{verdict}: goodput {row.median.goodput_share:.1%} of what was offered")

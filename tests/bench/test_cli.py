@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
 
 from serve_app import cli
@@ -26,13 +25,6 @@ TOLD = {"timings_ms": {"decode": 0.1, "queue": 0.2, "device": 0.3}, "images": [{
 def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a table breaks no lines."""
     monkeypatch.setenv("COLUMNS", "1000")
-
-
-@pytest.fixture(autouse=True)
-def _threads_are_restored() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

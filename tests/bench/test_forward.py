@@ -29,13 +29,6 @@ TIMES = st.dictionaries(
 )
 
 
-@pytest.fixture(autouse=True)
-def _threads_are_restored() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def _measured_here_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, which has torch already, and each figure once: it is not the times that are looked at."""

@@ -22,7 +22,6 @@ MAX_BATCH_SIZE_CPU = 64
 MAX_BATCH_SIZE_CUDA = 1024
 STAGE_FILES = 64
 BAR = 12
-Step = Callable[[], None]
 
 
 def run(

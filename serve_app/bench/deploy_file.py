@@ -47,11 +47,19 @@ applications:
         ray_actor_options:
 {resources}
         user_config:
-          max_batch_size: {max_batch_size} # {why_size}
-          batch_buckets: {buckets} # a batch is padded to the next of these; ms: {bucket_ms}
+          # The most able size within 5 % of the best rate whose full batch fits the bound twice. {why_no_more}
+          max_batch_size: {max_batch_size} # requests/s that hold the bound, by size: {held}
+          batch_buckets: {buckets} # a batch is padded to the next of these; ms (~: between two measured): {bucket_ms}
           batch_wait_timeout_s: 0 # a free device takes what waits; a busy one collects meanwhile
           top_k: 5
 """
+
+
+WHY_NO_MORE = {
+    "bound": "More requests/s would break the bound.",
+    "device": "More requests/s would leave the device no time to spare.",
+    "process": "More requests/s are more than one process answers.",
+}
 
 
 @dataclass(frozen=True)
@@ -105,9 +113,10 @@ def render(plan: Plan, origin: Origin) -> str:
         why_target=why_target,
         resources=_resources(plan, origin.times),
         max_batch_size=plan.max_batch_size,
-        why_size=f"requests/s that hold the bound, by size: {_listed(held)}",
+        why_no_more=WHY_NO_MORE[plan.outcome.limit],
+        held=_listed(held),
         buckets=json.dumps(list(plan.buckets)),
-        bucket_ms=_listed({size: f"{ms:.3g}" for size, ms in plan.bucket_ms.items()}),
+        bucket_ms=_listed({size: _told(size, ms, origin.times) for size, ms in plan.bucket_ms.items()}),
     )
 
 
@@ -123,6 +132,10 @@ def _why_max(plan: Plan, facts: dict[str, Any]) -> str:
     if plan.min_replicas > plan.slots:
         return f"more than this machine: {holds}"
     return f"{holds}: raise it on a larger cluster"
+
+
+def _told(size: int, ms: float, times: Times) -> str:
+    return f"{ms:.3g}" if size in times.device_ms else f"~{ms:.3g}"
 
 
 def _listed(by_size: dict[int, str]) -> str:

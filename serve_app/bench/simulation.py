@@ -5,7 +5,9 @@ The rule is the service's own (slot-first: a free device takes what has been dec
 """
 
 import heapq
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,8 @@ MARGIN = 0.8
 MAX_UTILISATION = 0.8
 TOLERANCE = 0.01
 LOWEST_RATE_PER_S = 1.0
+Limit = Literal["bound", "device", "process"]
+"""What ends a rate: the bound on the p99, or MAX_UTILISATION of the device, or of what one process answers."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Outcome:
     mean_batch: float
     mean_ongoing: float
     """Requests inside at a time."""
+    limit: Limit = "bound"
+    """Of the highest rate: why it is not higher."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,14 @@ class Replica:
 
     def capacity_per_s(self, max_batch_size: int) -> float:
         """Images/s with every batch full; a process answers no more than it was seen to."""
-        return min(max_batch_size / self.batch_ms(max_batch_size) * 1e3, self.times.most_per_s)
+        return min(self._device_per_s(max_batch_size), self.times.most_per_s)
+
+    def limit(self, max_batch_size: int) -> Limit:
+        """What its capacity comes from."""
+        return "device" if self._device_per_s(max_batch_size) <= self.times.most_per_s else "process"
+
+    def _device_per_s(self, max_batch_size: int) -> float:
+        return max_batch_size / self.batch_ms(max_batch_size) * 1e3
 
 
 def simulate(replica: Replica, max_batch_size: int, rate_per_s: float, seed: int = 0) -> Outcome:
@@ -59,21 +72,26 @@ def simulate(replica: Replica, max_batch_size: int, rate_per_s: float, seed: int
     arrived = poisson(rate_per_s, 0.0, REQUESTS / rate_per_s, seed) * 1e3
     ready = _decoded(arrived, generator.choice(replica.times.decode_ms, len(arrived)), replica.num_threads)
     order = np.argsort(ready, kind="stable")
-    done = np.empty(len(arrived))
     times = [replica.batch_ms(bucket) for bucket in _padded(max_batch_size)]
-    jitter = generator.choice(replica.times.jitter(), len(arrived))
-    waiting = ready[order]
-    free_at, first, batches = 0.0, 0, 0
+    jitter = generator.choice(replica.times.jitter(), len(arrived)).tolist()
+    # Lists and bisect: numpy's scalars took twice as long, and there are hundreds of rates to try.
+    waiting: list[float] = ready[order].tolist()
+    ends: list[float] = []
+    sizes: list[int] = []
+    free_at, first = 0.0, 0
     while first < len(waiting):
         started = max(free_at, waiting[first])
-        last = min(int(np.searchsorted(waiting, started, side="right")), first + max_batch_size)
-        free_at = started + times[last - first - 1] * jitter[batches]
-        done[order[first:last]] = free_at
-        first, batches = last, batches + 1
+        size = min(bisect_right(waiting, started, first) - first, max_batch_size)
+        free_at = started + times[size - 1] * jitter[len(sizes)]
+        ends.append(free_at)
+        sizes.append(size)
+        first += size
+    done = np.empty(len(arrived))
+    done[order] = np.repeat(ends, sizes)
     latencies = done - arrived + replica.times.http_ms
     p50, p99 = np.percentile(latencies, [50, 99])
     mean_ongoing = rate_per_s * float(latencies.mean()) / 1e3  # Little's law
-    return Outcome(rate_per_s, float(p50), float(p99), len(arrived) / batches, mean_ongoing)
+    return Outcome(rate_per_s, float(p50), float(p99), len(arrived) / len(sizes), mean_ongoing)
 
 
 def highest_rate(replica: Replica, max_batch_size: int, p99_ms: float) -> Outcome | None:
@@ -86,7 +104,7 @@ def highest_rate(replica: Replica, max_batch_size: int, p99_ms: float) -> Outcom
     above = max(replica.capacity_per_s(max_batch_size) * MAX_UTILISATION, LOWEST_RATE_PER_S)
     best = trusted(above)
     if best:
-        return best
+        return replace(best, limit=replica.limit(max_batch_size))
     best = trusted(LOWEST_RATE_PER_S)
     while best and above - best.rate_per_s > TOLERANCE * above:
         middle = (best.rate_per_s + above) / 2

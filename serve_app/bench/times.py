@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,11 @@ class Times:
 
     def batch_ms(self, batch_size: int) -> float:
         """Median of an execution, between the sizes seen by interpolation; never less than that of a smaller one."""
-        medians = np.maximum.accumulate([float(np.median(ms)) for ms in self.device_ms.values()])
-        return float(np.interp(batch_size, list(self.device_ms), medians))
+        return float(np.interp(batch_size, list(self.device_ms), self._rising_ms))
+
+    @cached_property
+    def _rising_ms(self) -> npt.NDArray[np.float64]:
+        return np.maximum.accumulate([float(np.median(ms)) for ms in self.device_ms.values()])
 
     def jitter(self) -> npt.NDArray[np.float64]:
         """float64 (n,): executions relative to the median of their size."""

@@ -2,7 +2,7 @@
 
 import math
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from serve_app.bench import compare, deploy_file, forward, machine, plan
 from serve_app.bench.compare import Terms
 from serve_app.bench.deploy_file import Origin
 from serve_app.bench.forward import Precision, Setup, doublings
-from serve_app.bench.generator import Generator, GeneratorError, Run
+from serve_app.bench.generator import GeneratorError, Run
 from serve_app.bench.images import Images
 from serve_app.bench.isolated import Died
 from serve_app.bench.load import LoadTest, Row
@@ -24,7 +24,7 @@ from serve_app.bench.samples import summarise
 from serve_app.bench.times import Times, times
 from serve_app.cli.bench import local_service, output
 from serve_app.cli.bench.forward import MAX_BATCH_SIZE_CPU
-from serve_app.cli.bench.load import HEADER, PATH, cells, default_processes, progress, read_images, warn_if_stolen
+from serve_app.cli.bench.load import HEADER, cells, progress, read_images, warn_if_busy, warn_if_stolen
 from serve_app.cli.bench.local_service import StartError, on_device
 from serve_app.cli.bench.output import number
 from serve_app.config import Args, ConfigError
@@ -37,6 +37,7 @@ VERIFY_S = 15.0
 VERIFY_REPEATS = 3
 RETRIES = 2
 VERIFY_WARM_UP_S = 5.0
+PREDICTED = ("p50_ms", "p99_ms", "mean_batch", "mean_ongoing")
 
 
 def run(
@@ -63,6 +64,7 @@ def run(
         setup, weights_name = _setup(arch, weights_name, device, threads)
         if verify and setup.weights is None:
             raise ConfigError("--verify serves the model, and its weights are not here: give --weights a file")
+        warn_if_busy()
         setup, service_times, peak_bytes = _measured(setup, pictures, p99_ms)
         origin = Origin(setup, weights_name, service_times, pictures.description, machine.facts(), rate)
         chosen = _chosen(origin, peak_bytes, p99_ms)
@@ -133,14 +135,14 @@ def _times(setup: Setup, max_batch_size: int, pictures: Images) -> Times:
         args = {"arch": setup.arch, "weights": path, "device": setup.device.partition(":")[0]}
         terms = Terms(args, max_batch_size, setup.num_threads, int(setup.device != "cpu"))
         output.stderr.print("starting the service, to time its parts beside each other")
-        with output.stderr.status("starting"):
-            url = stack.enter_context(local_service.running(compare.ours(terms).content, on_device(setup.device)))
-        generator = stack.enter_context(Generator(pictures.files, default_processes()))
+        url, generator = stack.enter_context(
+            local_service.under_load(compare.ours(terms).content, pictures, on_device(setup.device))
+        )
         in_flight = [1, *(2 * size for size in doublings(max_batch_size))]
         show = stack.enter_context(output.steps(len(in_flight)))
         runs, rates = [], []
         for concurrency in in_flight:
-            run = Run(url + PATH, STRETCH_S, STRETCH_WARM_UP_S, concurrency=concurrency)
+            run = Run(url, STRETCH_S, STRETCH_WARM_UP_S, concurrency=concurrency)
             samples, cores = generator.run(run)
             runs.append(samples)
             rates.append(summarise(samples, run.duration_s, None, cores).completed_per_s)
@@ -159,7 +161,8 @@ def _chosen(origin: Origin, peak_bytes: int | None, p99_ms: float) -> Plan:
     here = Machine(machine.num_cores(), gpus, memory)
     candidates = plan.candidates(origin.times, here, setup.num_threads, peak_bytes)
     try:
-        return plan.choose(candidates, p99_ms, here, origin.target_rate_per_s)
+        with output.stderr.status("simulating arrivals"):
+            return plan.choose(candidates, p99_ms, here, origin.target_rate_per_s)
     except BoundTooTight as error:
         raise ConfigError(f"{error}\n{_advice(error.smallest_ms, setup)}") from None
 
@@ -177,13 +180,12 @@ def _verified(content: dict[str, Any], device: str, chosen: Plan, pictures: Imag
     """The written file served here, at the predicted rate, by the replicas that it was predicted for."""
     autoscaling = content["applications"][0]["deployments"][0]["autoscaling_config"]
     autoscaling["max_replicas"] = autoscaling["min_replicas"]
-    with ExitStack() as stack:
-        output.stderr.print("starting the service, to verify the prediction")
-        with output.stderr.status("starting"):
-            url = stack.enter_context(local_service.running(content, on_device(device)))
-        generator = stack.enter_context(Generator(pictures.files, default_processes()))
-        show = stack.enter_context(progress(VERIFY_WARM_UP_S + VERIFY_S))
-        template = Run(url + PATH, VERIFY_S, VERIFY_WARM_UP_S)
+    output.stderr.print("starting the service, to verify the prediction")
+    with (
+        local_service.under_load(content, pictures, on_device(device)) as (url, generator),
+        progress(VERIFY_WARM_UP_S + VERIFY_S) as show,
+    ):
+        template = Run(url, VERIFY_S, VERIFY_WARM_UP_S)
         test = LoadTest(generator, template, VERIFY_REPEATS, chosen.p99_bound_ms, show, retries=RETRIES)
         return test.at_rate(chosen.predicted_rate_per_s)
 
@@ -202,7 +204,8 @@ def _as_dict(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> dict[
         "predicted": {
             "rate_per_s": round(chosen.predicted_rate_per_s, 2),
             "replicas": chosen.min_replicas,
-            **{key: round(value, 3) for key, value in asdict(chosen.outcome).items() if key != "rate_per_s"},
+            **{key: round(getattr(chosen.outcome, key), 3) for key in PREDICTED},
+            "limited_by": chosen.outcome.limit,
         },
         "settings": {
             "max_batch_size": chosen.max_batch_size,
@@ -227,6 +230,7 @@ def _as_dict(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> dict[
                 "device_ms": round(origin.times.batch_ms(size), 3),
                 "held_rate_per_s": outcome and round(outcome.rate_per_s, 2),
                 "p99_ms": outcome and round(outcome.p99_ms, 2),
+                "limited_by": outcome and outcome.limit,
                 "chosen": size == chosen.max_batch_size,
             }
             for size, outcome in chosen.alternatives.items()
@@ -244,15 +248,16 @@ def _print(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> None:
             number(1e3 * size["max_batch_size"] / size["device_ms"]),
             number(size["held_rate_per_s"]),
             number(size["p99_ms"], 0),
+            size["limited_by"] or output.NO_FIGURE,
             "chosen" if size["chosen"] else "",
         ]
         for size in report["sizes"]
     ]
     output.print_table(
-        ("max_batch_size", "ms/batch", "images/s", "held/s", "p99 ms", ""),
+        ("max_batch_size", "ms/batch", "images/s", "held/s", "p99 ms", "limit", ""),
         rows,
         title=f"{setup.arch} {setup.precision} on {setup.device}, p99 within {chosen.p99_bound_ms:g} ms",
-        caption="ms/batch: in the service under load; held/s: predicted\n"
+        caption="ms/batch: in the service under load; held/s: predicted; limit: what ends it\n"
         f"{origin.images}\n{machine.phrase(origin.facts)}",
     )
     settings = ", ".join(f"{key} {value}" for key, value in report["settings"].items())

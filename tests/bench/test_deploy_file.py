@@ -60,6 +60,15 @@ def test_every_choice_is_in_the_file_with_a_number_behind_it() -> None:
         assert key == "min_replicas" or any(character.isdigit() for character in reason)
 
 
+def test_it_says_why_this_size_and_which_times_were_never_measured() -> None:
+    text = rendered(60.0)
+    assert "More requests/s would break the bound." in text
+    assert "More requests/s would leave the device no time to spare." in rendered(5000.0)
+    (line,) = (line for line in text.splitlines() if "batch_buckets" in line)
+    measured, between = made_up.CPU_LIKE[2], (made_up.CPU_LIKE[2] + made_up.CPU_LIKE[4]) / 2
+    assert f" 2: {measured:g}, 3: ~{between:g}" in line
+
+
 def test_its_head_says_where_it_comes_from_and_what_it_promises() -> None:
     head = rendered().partition("proxy_location")[0]
     assert all(line.startswith("# ") for line in head.splitlines())

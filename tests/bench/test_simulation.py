@@ -55,6 +55,17 @@ def test_the_highest_rate_keeps_its_margins_and_a_higher_one_would_not(max_batch
     assert higher.p99_ms > p99_ms * MARGIN or higher.rate_per_s > limit
 
 
+def test_it_says_what_ends_the_rate() -> None:
+    def limit(p99_ms: float, most_per_s: float = 2000.0) -> str:
+        outcome = highest_rate(Replica(made_up.times(most_per_s=most_per_s), num_threads=4), 16, p99_ms)
+        assert outcome is not None
+        return outcome.limit
+
+    assert limit(60.0) == "bound"
+    assert limit(5000.0) == "device"
+    assert limit(5000.0, most_per_s=50.0) == "process"
+
+
 def test_no_rate_holds_a_bound_below_one_image() -> None:
     assert highest_rate(replica(), 16, ALONE_MS) is None
 

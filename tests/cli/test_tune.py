@@ -64,6 +64,7 @@ def test_as_json_it_says_what_it_wrote(folder: Path) -> None:
         report["settings"]["max_batch_size"]
     ]
     assert report["predicted"]["p99_ms"] <= 250
+    assert report["predicted"]["limited_by"] in ("bound", "device", "process")
     assert report["verified"] is None
 
 

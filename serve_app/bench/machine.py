@@ -47,6 +47,16 @@ def stolen_s() -> float:
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
+def cores_taken(seconds: float = 0.5) -> float:
+    """How many of our cores other programs have taken, looked at for `seconds`, in which we do nothing.
+
+    On a large machine a few busy cores take none: only what is missing from `num_cores()` counts.
+    """
+    cores = psutil.cpu_count() or 1
+    busy = psutil.cpu_percent(interval=seconds) / 100 * cores
+    return max(0.0, num_cores() - (cores - busy))
+
+
 def gpus() -> list[str]:
     """The names of the CUDA devices."""
     import torch

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from serve_app import cli
-from serve_app.bench import forward, isolated
+from serve_app.bench import forward, isolated, machine
 from serve_app.bench.generator import Generator, GeneratorError
 from serve_app.engine.base import STAGES
 from tests.bench import server
@@ -229,6 +229,20 @@ def test_forward_measures_every_lever(tmp_path: Path, monkeypatch: pytest.Monkey
     with rows_path.open(newline="") as file:
         assert [line["images_per_s"] for line in csv.DictReader(file)] == [str(row["images_per_s"]) for row in batches]
     assert "<td>eager bf16, cpu</td>" in page_path.read_text()
+
+
+@pytest.mark.parametrize(("taken", "warned"), [(0.1, False), (1.3, True)])
+def test_a_busy_machine_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, taken: float, warned: bool
+) -> None:
+    def died(*_: object) -> Iterator[Any]:
+        raise isolated.Died(1)
+
+    monkeypatch.setattr(machine, "num_cores", lambda: 2)
+    monkeypatch.setattr(machine, "cores_taken", lambda: taken)
+    monkeypatch.setattr(isolated, "stream", died)
+    result = bench("forward", "--arch", "resnet10_narrow", "--device", "cpu", "--image-size", "32x24")
+    assert ("other programs take 1.3 of the 2 cores" in result.stderr) is warned
 
 
 @pytest.mark.parametrize(("exit_code", "message"), [(-9, "not even one image fits"), (1, "ended with 1")])

@@ -3,6 +3,7 @@ import re
 import sys
 from datetime import date
 
+import psutil
 import pytest
 import torch
 
@@ -41,6 +42,19 @@ def test_a_phrase_is_short_and_names_the_gpus() -> None:
 def test_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
     assert machine.num_cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("ours", "whole", "busy_percent", "taken"),
+    [(2, 2, 0.0, 0.0), (2, 2, 75.0, 1.5), (4, 64, 50.0, 0.0), (4, 64, 98.4375, 3.0)],
+)
+def test_cores_taken_are_those_missing_from_ours(
+    monkeypatch: pytest.MonkeyPatch, ours: int, whole: int, busy_percent: float, taken: float
+) -> None:
+    monkeypatch.setattr(machine, "num_cores", lambda: ours)
+    monkeypatch.setattr(psutil, "cpu_count", lambda: whole)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: busy_percent)
+    assert machine.cores_taken() == taken
 
 
 @pytest.mark.parametrize(

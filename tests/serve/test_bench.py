@@ -11,7 +11,7 @@ from serve_app.cli.tune import VERIFY_REPEATS, VERIFY_S
 from tests.serve.service import BIN
 
 SMALL = ("--weights", "bundled", "--image-size", "64x64")
-BRIEF = ("--duration-s", "1", "--warm-up-s", "0.5", "--rates", "20,40", "--concurrency", "4", "--threads", "1")
+BRIEF = ("--duration-s", "1", "--warm-up-s", "0.5", "--rate", "20,40", "--concurrency", "4", "--threads", "1")
 TIMEOUT_S = 900
 
 

@@ -70,8 +70,8 @@ def image_options(command: Command) -> Command:
 
 def output_options(command: Command) -> Command:
     as_json = click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
-    csv = click.option("--csv", "csv_path", type=FILE, help="Write the table's rows to this file.")
-    plot = click.option("--plot", type=FILE, help="Draw it: .html, .png, .svg or .pdf. Needs serve-app[bench].")
+    csv = click.option("--csv", "csv_path", type=FILE, help="Write the table's rows to this file, anew.")
+    plot = click.option("--plot", type=FILE, help="Draw it, anew: .html, .png, .svg or .pdf. Needs serve-app[bench].")
     return as_json(csv(plot(command)))
 
 
@@ -165,7 +165,12 @@ def generator(**options: Any) -> None:
 @click.option("--max-batch-size", type=click.IntRange(1, 1024), help="[default: 16 on a CPU, else 64]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPUs of each replica.  [default: every core; stub: 1]")
 @image_options
-@click.option("--rates", type=Numbers(float), help="Open loop.  [default: 30, 60 and 90 % of our own closed loop]")
+@click.option(
+    "--rate",
+    "rates",
+    type=Numbers(float),
+    help="Open loop: requests/s, or several.  [default: 30, 60 and 90 % of the first closed loop, ours]",
+)
 @click.option("--concurrency", type=click.IntRange(1), help="Of the closed loop.  [default: two full batches]")
 @click.option("--duration-s", type=click.FloatRange(0.1), default=10, show_default=True, help="Of each run.")
 @click.option("--warm-up-s", type=click.FloatRange(0), default=3, show_default=True, help="Before it, at that rate.")
@@ -182,7 +187,7 @@ def compare(**options: Any) -> None:
 
     The last line of stdout is the report as JSON, with --json the only one.
 
-    Exit status: 0 measured, 1 one of them did not start, 2 nothing could be measured.
+    Exit status: 0 measured, 1 one of them could not be, 2 nothing could be measured.
     """
     from serve_app.cli.bench.compare import run
 

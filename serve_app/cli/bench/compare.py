@@ -12,12 +12,12 @@ from serve_app import architectures, weights
 from serve_app.bench import compare, forward, machine, pipeline
 from serve_app.bench.compare import Contestant, Terms
 from serve_app.bench.forward import Setup
-from serve_app.bench.generator import Generator, GeneratorError, Run
+from serve_app.bench.generator import GeneratorError, Run
 from serve_app.bench.images import Images
 from serve_app.bench.isolated import Died
 from serve_app.bench.load import LoadTest, Row
 from serve_app.cli.bench import local_service, output
-from serve_app.cli.bench.load import PATH, default_processes, progress, read_images, warn_if_stolen
+from serve_app.cli.bench.load import progress, read_images, warn_if_busy, warn_if_stolen
 from serve_app.cli.bench.local_service import StartError, on_device
 from serve_app.cli.bench.output import number
 from serve_app.config import Args, ConfigError
@@ -33,7 +33,7 @@ HEADER = ("service", "done/s", "p50 ms", "p99 ms", "batch", "failed")
 
 @dataclass(frozen=True)
 class Result:
-    """What one contestant did: the closed loop first, then the open loop's rates; or why it did not start."""
+    """What one contestant did: the closed loop first, then the open loop's rates; or why it was not measured."""
 
     name: str
     rows: list[Row]
@@ -85,12 +85,13 @@ def run(
             path = weights_name or stack.enter_context(compare.random_weights(arch))
             terms = _terms(arch, path, device, max_batch_size, threads)
             contestants = _selected(compare.contestants(terms), only)
+            warn_if_busy()
             bare = _bare(terms, device, pictures.files[:BARE_IMAGES]) if device != "stub" else []
             template = Run("", duration_s, warm_up_s)
             in_flight = concurrency or 2 * terms.max_batch_size
             load = _Load(pictures, template, repeats, in_flight, rates, on_device(device))
             results = list(_measured(contestants, load))
-    except (ConfigError, Died, GeneratorError) as error:
+    except (ConfigError, Died) as error:
         output.fail(str(error), 2)
     report = {
         **machine.facts(),
@@ -168,7 +169,7 @@ def _measured(contestants: Sequence[Contestant], load: _Load) -> Iterator[Result
                 rows = [test.at_concurrency(load.concurrency)]
                 rates = rates or _rates(rows[0])
                 rows += [test.at_rate(rate) for rate in rates]
-        except StartError as error:
+        except (StartError, GeneratorError) as error:
             output.stderr.print(f"{what}: {error}", style="red", markup=False, soft_wrap=True)
             yield Result(contestant.name, [], str(error))
             continue
@@ -177,16 +178,14 @@ def _measured(contestants: Sequence[Contestant], load: _Load) -> Iterator[Result
 
 @contextmanager
 def _load_test(contestant: Contestant, load: _Load, what: str) -> Iterator[LoadTest]:
-    """A load test of the contestant, while it runs. Raises StartError."""
-    with ExitStack() as stack:
-        output.stderr.print(what)
-        with output.stderr.status("starting"):
-            url = stack.enter_context(
-                local_service.running(contestant.content, {**contestant.environment, **load.environment})
-            )
-        generator = stack.enter_context(Generator(load.pictures.files, default_processes()))
-        show = stack.enter_context(progress(load.template.warm_up_s + load.template.duration_s))
-        template = replace(load.template, url=url + PATH)
+    """A load test of the contestant, while it runs. Raises StartError, and GeneratorError when it is used."""
+    output.stderr.print(what)
+    environment = {**contestant.environment, **load.environment}
+    with (
+        local_service.under_load(contestant.content, load.pictures, environment) as (url, generator),
+        progress(load.template.warm_up_s + load.template.duration_s) as show,
+    ):
+        template = replace(load.template, url=url)
         yield LoadTest(
             generator, template, load.repeats, None, lambda run, at: show(f"{what}: {run}", at), retries=RETRIES
         )
@@ -195,7 +194,7 @@ def _load_test(contestant: Contestant, load: _Load, what: str) -> Iterator[LoadT
 def _rates(saturated: Row) -> tuple[float, ...]:
     most = saturated.median.completed_per_s
     if not most:
-        raise ConfigError("the first service answered nothing: give --rates")
+        raise ConfigError("the first service answered nothing: give --rate")
     return tuple(float(f"{share * most:.2g}") for share in RATES_OF_SATURATION)
 
 
@@ -220,7 +219,7 @@ def _tables(report: dict[str, Any], results: Sequence[Result]) -> list[tuple[str
 
 def _cells(result: Result, index: int) -> list[str]:
     if not result.rows:
-        return [result.name, "did not start", *[output.NO_FIGURE] * 4]
+        return [result.name, "failed", *[output.NO_FIGURE] * 4]
     s = result.rows[index].median
     latencies = [number(s.p50_ms), number(s.p99_ms)]
     return [result.name, number(s.completed_per_s), *latencies, number(s.mean_batch), f"{sum(s.errors.values()):,}"]

@@ -14,7 +14,7 @@ from serve_app.bench.forward import Curve, Setup, doublings
 from serve_app.bench.images import Images
 from serve_app.bench.isolated import Died
 from serve_app.cli.bench import output
-from serve_app.cli.bench.load import read_images
+from serve_app.cli.bench.load import read_images, warn_if_busy
 from serve_app.cli.bench.output import number
 from serve_app.config import ConfigError
 
@@ -48,6 +48,7 @@ def run(
         pictures = read_images(images, image_size)
         setup = Setup(archs[0], device, "auto", threads or machine.num_cores())
         sizes = doublings(max_batch_size or (MAX_BATCH_SIZE_CPU if device == "cpu" else MAX_BATCH_SIZE_CUDA))
+        warn_if_busy()
         report = _Measuring(setup, sizes, pictures, count, repeats).report(archs)
     except (ConfigError, Died) as error:
         output.fail(str(error), 2)

@@ -24,6 +24,7 @@ from serve_app.config import ConfigError
 PATH = "/v1/classify"
 DEFAULT_START_PER_S = 10.0
 PROBE_TIMEOUT_S = 10.0
+MAX_TAKEN = 0.1
 HEADER = ("offered/s", "done/s", "good/s", "p50 ms", "p90", "p99", "p99.9", "max", "batch", "failed")
 
 
@@ -217,6 +218,17 @@ def _print(report: dict[str, Any], rows: Sequence[Row], best: Row | None) -> Non
         output.stderr.print(f"{cells(row)[0]}: a p99 of {report['p99_bound_ms']:g} ms {held}; {share}", soft_wrap=True)
     if report["sweep"]:
         output.stderr.print(_verdict(report), soft_wrap=True)
+
+
+def warn_if_busy() -> None:
+    """Before a measurement that wants the machine for itself."""
+    taken = machine.cores_taken()
+    if taken > MAX_TAKEN * machine.num_cores():
+        output.stderr.print(
+            f"[yellow]warning[/] other programs take {taken:.1f} of the {machine.num_cores()} cores: "
+            "what is measured now is too slow by as much, or more",
+            soft_wrap=True,
+        )
 
 
 def warn_if_stolen(rows: Sequence[Row]) -> None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,8 +15,11 @@ from typing import Any
 import psutil
 import yaml
 
+from serve_app.bench.generator import Generator
+from serve_app.bench.images import Images
 from serve_app.cli import ports
-from serve_app.cli.bench.load import not_ready
+from serve_app.cli.bench import output
+from serve_app.cli.bench.load import PATH, default_processes, not_ready
 
 START_TIMEOUT_S = 600
 STOP_TIMEOUT_S = 90
@@ -35,6 +38,20 @@ def on_device(device: str) -> dict[str, str]:
 
 
 @contextmanager
+def under_load(
+    content: dict[str, Any], pictures: Images, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, Generator]]:
+    """Where images are posted, once the service that `content` describes is ready, and who posts them.
+
+    Raises StartError.
+    """
+    with ExitStack() as stack:
+        with output.stderr.status("starting"):
+            url = stack.enter_context(running(content, environment))
+        yield url + PATH, stack.enter_context(Generator(pictures.files, default_processes()))
+
+
+@contextmanager
 def running(content: dict[str, Any], environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """The URL of the service that `content` describes, ready, on a free port. Raises StartError."""
     port = ports.free()
@@ -42,10 +59,10 @@ def running(content: dict[str, Any], environment: Mapping[str, str] | None = Non
     with tempfile.TemporaryDirectory() as folder:
         path, log = Path(folder, "config.yaml"), Path(folder, "output.txt")
         path.write_text(yaml.safe_dump(content), "utf-8")
-        with log.open("wb") as output:
+        with log.open("wb") as log_file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serve_app", "run", str(path), "--port", str(port)],
-                stdout=output,
+                stdout=log_file,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,  # our Ctrl-C is ours; it is told to stop below

@@ -1,60 +1,47 @@
 """Only glue imports Ray, and what reads configs does not import torch: each can be used without."""
 
+import json
+import pkgutil
 import subprocess
 import sys
+from collections.abc import Sequence
 
-import pytest
+import serve_app
 
-WITHOUT_RAY = [
-    "architectures",
-    # Of the bench, all but its baselines and what starts the service.
-    "bench.arrivals",
-    "bench.figures",
-    "bench.forward",
-    "bench.generator",
-    "bench.images",
-    "bench.isolated",
-    "bench.load",
-    "bench.machine",
-    "bench.memory",
-    "bench.noop_server",
-    "bench.samples",
-    "bench.sweep",
-    "cli",
-    "cli.bench.forward",
-    "cli.bench.load",
-    "config",
-    "decode",
-    "engine",
-    "errors",
-    "http",
-    "model_spec",
-    "scheduler",
-    "weights",
-]
+GLUE = ("app", "classifier", "config_file", "cli.check", "bench.baselines.plain", "bench.baselines.tutorial")
+# Runs when it is imported.
+COMMAND = ("__main__",)
 # What `serve-app run` keeps in memory for as long as the service runs.
-RUN = ["architectures", "cli", "cli.run", "config", "config_file", "errors", "model_spec"]
+RUN = ("architectures", "cli", "cli.run", "config", "config_file", "errors", "model_spec")
 # What every process of the load generator imports: 650 MB less of each, and ready at once.
-GENERATOR = ["bench.generator", "bench.images", "bench.load"]
-WITHOUT_TORCH = [*RUN, *GENERATOR]
+GENERATOR = ("bench.generator", "bench.images", "bench.load")
+
+PREFIX = "serve_app."
+# Each after the others, in one process: the first that brings it in is found, and torch is loaded but once.
+SCRIPT = """
+import importlib, json, sys
+other, modules = json.loads(sys.argv[1])
+print("first:", next((m for m in modules if importlib.import_module(m) and other in sys.modules), None))
+"""
 
 
-@pytest.mark.parametrize("module", WITHOUT_RAY)
-def test_importing_it_does_not_import_ray(module: str) -> None:
-    assert not imports(module, "ray")
+def first_to_import(other: str, modules: Sequence[str]) -> str:
+    """Which of `modules` of serve_app, imported in a fresh process, is the first to bring in `other`, or `None`."""
+    arguments = json.dumps([other, [PREFIX + module for module in modules]])
+    result = subprocess.run([sys.executable, "-c", SCRIPT, arguments], check=True, capture_output=True, text=True)
+    return result.stdout.rpartition("first: ")[2].strip()
 
 
-@pytest.mark.parametrize("module", WITHOUT_TORCH)
-def test_importing_it_does_not_import_torch(module: str) -> None:
-    assert not imports(module, "torch")
+def test_only_glue_imports_ray() -> None:
+    every = [module.name.removeprefix(PREFIX) for module in pkgutil.walk_packages(serve_app.__path__, PREFIX)]
+    assert set(GLUE) <= set(every)
+    assert first_to_import("ray", [name for name in every if name not in (*GLUE, *COMMAND)]) == "None"
 
 
-def imports(module: str, other: str) -> bool:
-    """Whether importing `module` of serve_app, in a process of its own, brings in `other`."""
-    script = f"import sys, serve_app.{module}; print({other!r} in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    return result.stdout.split()[-1] == "True"
+def test_what_only_reads_configs_or_sends_requests_does_not_import_torch() -> None:
+    assert first_to_import("torch", [*RUN, *GENERATOR]) == "None"
 
 
 def test_an_import_is_noticed() -> None:
-    assert imports("architectures, torchvision", "torch")
+    assert first_to_import("ray", ["config", "app"]) == "serve_app.app"
+    assert first_to_import("torch", ["architectures", "engine"]) == "serve_app.engine"

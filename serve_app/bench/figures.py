@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from serve_app.bench import machine
 
@@ -116,6 +116,9 @@ def _latency(axes: Axes, report: Report) -> None:
 def _plain_numbers(axes: Axes) -> None:
     """On a logarithmic axis: 60, not 6 x 10^1."""
     axes.yaxis.set_major_formatter(ScalarFormatter())
+    low, high = axes.get_ylim()
+    if high > 5 * low:  # else 2 and 5 may be none of it
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # with all nine the labels touch each other
     axes.yaxis.set_minor_formatter(ScalarFormatter())
 
 
@@ -210,9 +213,9 @@ def _saturation(axes: Axes, report: Report) -> None:
     axes.barh(list(done), list(done.values()))
     for loop, style in zip(report["bare"], ("-", "--", ":"), strict=False):
         axes.axvline(loop["images_per_s"], color="black", linestyle=style, linewidth=1, label=loop["name"])
-    axes.invert_yaxis()
-    axes.set(xlabel="images/s", title="Closed loop")
+    axes.set(xlabel="images/s", title="Closed loop", ylim=(len(done) - 0.5, -0.5))
     if report["bare"]:
+        axes.set_ylim(top=-0.5 - len(done) / 3)  # room for the legend, which would hide the first bar
         axes.legend(fontsize=7)
 
 

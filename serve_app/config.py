@@ -130,6 +130,11 @@ def default_buckets(max_batch_size: int) -> tuple[int, ...]:
     return (*(size for size in sizes if size < max_batch_size), max_batch_size)
 
 
+MAX_BATCH_OVER_TARGET = 8
+"""Of `max_batch_size` over the autoscaler's `target_ongoing_requests`: with a lower target replicas are added before
+batches form."""
+
+
 def max_ongoing_requests(max_batch_size: int) -> int:
     """Requests one replica works on at once: two full batches, one on the device and one collecting
     behind it, and as many again in decode. Ray's default of 5 would cap every batch at 5."""

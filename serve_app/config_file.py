@@ -18,7 +18,14 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import HTTPOptionsSchema, ServeDeploySchema
 
 from serve_app import architectures
-from serve_app.config import Args, ConfigError, UserConfig, max_ongoing_requests, max_queued_requests
+from serve_app.config import (
+    MAX_BATCH_OVER_TARGET,
+    Args,
+    ConfigError,
+    UserConfig,
+    max_ongoing_requests,
+    max_queued_requests,
+)
 
 IMPORT_PATH = "serve_app.app:build_app"
 DEPLOYMENT = "Classifier"
@@ -264,11 +271,14 @@ def _check_autoscaling(knobs: _Knobs, at: str) -> Iterator[Finding]:
     if knobs.autoscaling is None:
         return
     key = f"{at}.autoscaling_config.target_ongoing_requests"
+    given = "target_ongoing_requests" in knobs.autoscaling
     target = AutoscalingConfig.model_validate(knobs.autoscaling).get_target_ongoing_requests()
     if target is None:  # written as null
         yield Finding("error", key, f"set it to {math.ceil(1.5 * knobs.max_batch_size)}: without it nothing scales")
         return
-    if target < knobs.max_batch_size:
+    # A target of less than a batch may be meant, for a bound on latency; one so low that hardly any batch
+    # is formed, or Ray's own of 2, has not met the batch size.
+    if target < knobs.max_batch_size and (not given or target * MAX_BATCH_OVER_TARGET <= knobs.max_batch_size):
         yield Finding(
             "error",
             key,

@@ -330,6 +330,7 @@ def test_every_key_of_a_file_of_the_repository_is_a_setting(path: Path) -> None:
         (((*DEPLOYMENT, "max_ongoing_requests"), ABSENT),),
         (((*APPLICATION, "runtime_env"), {"env_vars": {"A": "1"}}),),
         autoscaling(min_replicas=1, max_replicas=4, target_ongoing_requests=24),
+        autoscaling(target_ongoing_requests=3),  # of a batch of 16: for a bound on latency
         # Ray takes numbers in quotes, so they must not trip the comparisons.
         ((("http_options", "request_timeout_s"), "30"),),
         (((*DEPLOYMENT, "graceful_shutdown_timeout_s"), "35"),),

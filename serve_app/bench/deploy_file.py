@@ -1,6 +1,7 @@
 """A plan as a `deploy/*.yaml`: every value beside the number that it comes from."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from serve_app.bench.plan import Plan
 from serve_app.bench.simulation import MARGIN, MAX_UTILISATION
 from serve_app.bench.times import Times
 
-REQUEST_TIMEOUT_S = 30
+MIN_REQUEST_TIMEOUT_S = 30
 
 TEMPLATE = """\
 # {command}
@@ -58,6 +59,7 @@ applications:
 WHY_NO_MORE = {
     "bound": "More requests/s would break the bound.",
     "device": "More requests/s would leave the device no time to spare.",
+    "decode": "More requests/s would leave the threads that decode no time to spare.",
     "process": "More requests/s are more than one process answers.",
 }
 
@@ -81,10 +83,9 @@ def render(plan: Plan, origin: Origin) -> str:
     """The file's text."""
     rate = plan.predicted_rate_per_s
     replicas = "one replica holds" if plan.min_replicas == 1 else f"{plan.min_replicas} replicas hold"
+    timeout_s = max(MIN_REQUEST_TIMEOUT_S, math.ceil(2 * plan.p99_bound_ms / 1e3))
     held = {size: f"{outcome.rate_per_s:.3g}" if outcome else "none" for size, outcome in plan.alternatives.items()}
-    target = plan.target_ongoing_requests
-    inside = f"{plan.outcome.mean_ongoing:.1f} are inside a replica at its {plan.outcome.rate_per_s:.3g} requests/s"
-    why_target = inside if target > plan.max_batch_size else f"one full batch; {inside}"
+    why_target = f"{plan.outcome.mean_ongoing:.1f} are inside a replica at its {plan.outcome.rate_per_s:.3g} requests/s"
     return TEMPLATE.format(
         command=origin.facts["command"],
         machine=machine.phrase(origin.facts),
@@ -95,8 +96,8 @@ def render(plan: Plan, origin: Origin) -> str:
         bound=plan.p99_bound_ms,
         reserve=1 - MARGIN,
         idle=1 - MAX_UTILISATION,
-        timeout=REQUEST_TIMEOUT_S,
-        shutdown=REQUEST_TIMEOUT_S + 5,
+        timeout=timeout_s,
+        shutdown=timeout_s + 5,
         arch=origin.setup.arch,
         weights=json.dumps(origin.weights),
         device=origin.setup.device.partition(":")[0],
@@ -109,7 +110,7 @@ def render(plan: Plan, origin: Origin) -> str:
         why_min=_why_min(plan, origin.target_rate_per_s),
         max_replicas=plan.max_replicas,
         why_max=_why_max(plan, origin.facts),
-        target=target,
+        target=plan.target_ongoing_requests,
         why_target=why_target,
         resources=_resources(plan, origin.times),
         max_batch_size=plan.max_batch_size,

@@ -9,7 +9,13 @@ import numpy as np
 from serve_app.bench.forward import doublings
 from serve_app.bench.simulation import LOWEST_RATE_PER_S, MARGIN, Outcome, Replica, highest_rate, simulate
 from serve_app.bench.times import Times
-from serve_app.config import ConfigError, default_buckets, max_ongoing_requests, max_queued_requests
+from serve_app.config import (
+    MAX_BATCH_OVER_TARGET,
+    ConfigError,
+    default_buckets,
+    max_ongoing_requests,
+    max_queued_requests,
+)
 
 NEAR_BEST = 0.95
 MAX_PADDING = 0.05
@@ -71,6 +77,11 @@ class Plan:
         return self.min_replicas * self.outcome.rate_per_s
 
     @property
+    def verified_replicas(self) -> int:
+        """How many to load together: of those that share a GPU all, for each was promised its share alone."""
+        return max(self.min_replicas, self.replicas_per_gpu)
+
+    @property
     def max_ongoing_requests(self) -> int:
         return max_ongoing_requests(self.max_batch_size)
 
@@ -112,11 +123,18 @@ def choose(
         min_replicas=min_replicas,
         max_replicas=max(min_replicas, slots),
         slots=slots,
-        target_ongoing_requests=min(max(size, round(outcome.mean_ongoing)), max_ongoing_requests(size)),
+        target_ongoing_requests=_target(size, outcome),
         capacity_per_s=replica.capacity_per_s(size),
         outcome=outcome,
         alternatives=outcomes,
     )
+
+
+def _target(max_batch_size: int, outcome: Outcome) -> int:
+    """What is inside at the highest rate that holds the bound, so that a replica is added there, not at the device's
+    limit; and above the share of a batch that the strict check takes for a mistake."""
+    lowest = max_batch_size // MAX_BATCH_OVER_TARGET + 1
+    return min(max(lowest, math.ceil(outcome.mean_ongoing)), max_ongoing_requests(max_batch_size))
 
 
 def _best_size(replica: Replica, p99_ms: float, outcomes: dict[int, Outcome | None]) -> tuple[int, Outcome]:

@@ -24,8 +24,9 @@ MARGIN = 0.8
 MAX_UTILISATION = 0.8
 TOLERANCE = 0.01
 LOWEST_RATE_PER_S = 1.0
-Limit = Literal["bound", "device", "process"]
-"""What ends a rate: the bound on the p99, or MAX_UTILISATION of the device, or of what one process answers."""
+Limit = Literal["bound", "device", "decode", "process"]
+"""What ends a rate: the bound on the p99, or MAX_UTILISATION of the device, of the threads that decode, or of what one
+process was seen to answer."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,20 @@ class Replica:
         return self.times.batch_ms(batch_size) * self.sharing
 
     def capacity_per_s(self, max_batch_size: int) -> float:
-        """Images/s with every batch full; a process answers no more than it was seen to."""
-        return min(self._device_per_s(max_batch_size), self.times.most_per_s)
+        """Images/s with every batch full."""
+        return min(self._limits(max_batch_size).values())
 
     def limit(self, max_batch_size: int) -> Limit:
         """What its capacity comes from."""
-        return "device" if self._device_per_s(max_batch_size) <= self.times.most_per_s else "process"
+        limits = self._limits(max_batch_size)
+        return min(limits, key=lambda limit: limits[limit])
 
-    def _device_per_s(self, max_batch_size: int) -> float:
-        return max_batch_size / self.batch_ms(max_batch_size) * 1e3
+    def _limits(self, max_batch_size: int) -> dict[Limit, float]:
+        return {
+            "device": max_batch_size / self.batch_ms(max_batch_size) * 1e3,
+            "decode": self.num_threads / float(np.median(self.times.decode_ms)) * 1e3,
+            "process": self.times.most_per_s,
+        }
 
 
 def simulate(replica: Replica, max_batch_size: int, rate_per_s: float, seed: int = 0) -> Outcome:

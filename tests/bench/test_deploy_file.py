@@ -86,6 +86,13 @@ def test_a_share_of_a_gpu_for_each_replica() -> None:
     assert "num_gpus" not in deployment(rendered())["ray_actor_options"]
 
 
+@pytest.mark.parametrize(("p99_ms", "timeout_s"), [(250.0, 30), (40_000.0, 80)])
+def test_no_request_is_cut_off_within_the_bound(p99_ms: float, timeout_s: int) -> None:
+    content = yaml.safe_load(rendered(p99_ms))
+    assert content["http_options"]["request_timeout_s"] == timeout_s
+    assert deployment(rendered(p99_ms))["graceful_shutdown_timeout_s"] > timeout_s
+
+
 def test_a_rate_decides_how_many_replicas_there_are_at_least() -> None:
     one, many = (deployment(rendered(rate=rate))["autoscaling_config"] for rate in (None, 1000.0))
     assert one["min_replicas"] == 1

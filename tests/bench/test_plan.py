@@ -3,6 +3,7 @@ import pytest
 from serve_app.bench import plan
 from serve_app.bench.plan import BoundTooTight, Machine, Plan, candidates, choose, thin_buckets
 from serve_app.bench.simulation import Replica
+from serve_app.config import MAX_BATCH_OVER_TARGET
 from tests.bench import made_up
 
 LAPTOP = Machine(cores=8, gpus=0)
@@ -35,10 +36,26 @@ def test_a_tight_bound_takes_smaller_batches_than_a_loose_one() -> None:
 def test_the_knobs_agree() -> None:
     plan = chosen()
     assert plan.buckets[-1] == plan.max_batch_size
-    assert plan.max_batch_size <= plan.target_ongoing_requests <= plan.max_ongoing_requests < plan.max_queued_requests
+    assert 1 <= plan.target_ongoing_requests <= plan.max_ongoing_requests < plan.max_queued_requests
     assert plan.slots == LAPTOP.cores // 4
     assert (plan.min_replicas, plan.max_replicas) == (1, plan.slots)
     assert plan.num_gpus == 0
+
+
+@pytest.mark.parametrize("p99_ms", [60.0, 250.0, 5000.0])
+@pytest.mark.parametrize("machine", [LAPTOP, GPU_NODE])
+def test_a_replica_is_added_where_the_bound_ends_and_not_at_the_devices_limit(p99_ms: float, machine: Machine) -> None:
+    plan = chosen(p99_ms, machine=machine)
+    least = plan.max_batch_size / MAX_BATCH_OVER_TARGET
+    assert max(least, plan.outcome.mean_ongoing) <= plan.target_ongoing_requests
+    assert plan.target_ongoing_requests <= max(least, plan.outcome.mean_ongoing) + 1
+
+
+def test_those_that_share_a_gpu_are_verified_together() -> None:
+    assert chosen().verified_replicas == 1
+    plan = chosen(machine=GPU_NODE)
+    assert plan.verified_replicas == plan.replicas_per_gpu > plan.min_replicas
+    assert chosen(rate=2.5 * chosen().outcome.rate_per_s).verified_replicas == 3
 
 
 def test_a_rate_takes_as_many_replicas_as_it_needs() -> None:

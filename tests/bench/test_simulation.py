@@ -41,6 +41,8 @@ def test_decode_threads_are_a_limit_of_their_own() -> None:
     slow_decode = made_up.times({1: 1.0, 16: 1.0}, decode_ms=10.0)
     one, four = (simulate(Replica(slow_decode, threads), 16, rate_per_s=150.0) for threads in (1, 4))
     assert one.p99_ms > 1000 > four.p99_ms
+    assert Replica(slow_decode, 1).capacity_per_s(16) == pytest.approx(100.0)
+    assert Replica(slow_decode, 4).capacity_per_s(16) == pytest.approx(400.0)
 
 
 @pytest.mark.parametrize("max_batch_size", made_up.CPU_LIKE)
@@ -56,14 +58,16 @@ def test_the_highest_rate_keeps_its_margins_and_a_higher_one_would_not(max_batch
 
 
 def test_it_says_what_ends_the_rate() -> None:
-    def limit(p99_ms: float, most_per_s: float = 2000.0) -> str:
-        outcome = highest_rate(Replica(made_up.times(most_per_s=most_per_s), num_threads=4), 16, p99_ms)
+    def limit(p99_ms: float, most_per_s: float = 2000.0, num_threads: int = 4, decode_ms: float = DECODE_MS) -> str:
+        times = made_up.times(decode_ms=decode_ms, most_per_s=most_per_s)
+        outcome = highest_rate(Replica(times, num_threads), 16, p99_ms)
         assert outcome is not None
         return outcome.limit
 
     assert limit(60.0) == "bound"
     assert limit(5000.0) == "device"
     assert limit(5000.0, most_per_s=50.0) == "process"
+    assert limit(5000.0, num_threads=1, decode_ms=10.0) == "decode"
 
 
 def test_no_rate_holds_a_bound_below_one_image() -> None:
@@ -80,4 +84,4 @@ def test_a_shared_device_may_be_busy_with_the_others() -> None:
 
 
 def test_one_process_answers_only_so_many() -> None:
-    assert Replica(made_up.times({1: 0.01}, most_per_s=1234.0), 1).capacity_per_s(1) == 1234.0
+    assert Replica(made_up.times({1: 0.01}, most_per_s=1234.0), 8).capacity_per_s(1) == 1234.0

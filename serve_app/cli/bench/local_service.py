@@ -34,7 +34,10 @@ class StartError(RuntimeError):
 def on_device(device: str) -> dict[str, str]:
     """The environment in which a service finds no other GPU than `device`, `cuda:1` say."""
     _, _, index = device.partition(":")
-    return {"CUDA_VISIBLE_DEVICES": index} if index else {}
+    if not index:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # torch counts within it
+    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[int(index)].strip() if visible else index}
 
 
 @contextmanager
@@ -67,7 +70,9 @@ def running(content: dict[str, Any], environment: Mapping[str, str] | None = Non
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,  # our Ctrl-C is ours; it is told to stop below
             )
-        before = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
+        # A signal that is ignored stays so: nohup.
+        numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, _exit) for number in numbers}
         try:
             _wait_until_ready(url, process, log)
             yield url

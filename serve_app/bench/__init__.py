@@ -1,9 +1,11 @@
 """Measuring: what batching buys on this machine, and what the service does under load.
 
 arrivals.py, images.py   when requests are sent, and what is in them
-generator.py             the processes that send them; samples.py: what came back
-sweep.py                 the highest rate that holds a bound
+generator.py             the processes that send them; noop_server.py: what they are measured against
+samples.py               what came back -> the figures of a run
+load.py, sweep.py        runs, repeated -> a row; the highest rate that holds a bound
 forward.py               the device alone: batch sizes, networks, precisions, stages
+isolated.py, memory.py   each of them in a process of its own, and the memory that it took
 pipeline.py              decoding beside the device, without HTTP: the ceiling of a replica
 times.py, simulation.py  what a service tells of its parts; what Poisson arrivals would make of them
 plan.py, deploy_file.py  the settings that hold a bound, and the config file

@@ -12,6 +12,8 @@ from serve_app.bench.sweep import SHARE_WITHIN_BOUND, highest_rate
 
 SPREAD = ("completed_per_s", "p50_ms", "p99_ms")
 CONFIRMATIONS = 5
+NEARLY = 0.9
+"""Of what was offered, in time: with less a rate is beyond doubt too high."""
 MAX_STOLEN = 0.03
 """Of all cores; one that is taken away for a moment also stops the threads that wait for it."""
 OnProgress = Callable[[str, float], None]
@@ -75,16 +77,20 @@ class LoadTest:
 
         def holds(rate_per_s: float) -> bool:
             trials.append(self.at_rate(rate_per_s, repeats=1))
+            if not trials[-1].holds and trials[-1].median.goodput_share >= NEARLY:
+                # One stall fails a run of 100 requests; the search would never come back up.
+                run = replace(self.run, rate_per_s=rate_per_s, seed=self.run.seed + 1)
+                trials.append(self._row(run, f"{rate_per_s:.4g}/s again", repeats=1))
             return trials[-1].holds
 
         rate = highest_rate(holds, start_per_s, tolerance)
         # A single run that held may have been lucky: only what holds at the median of all repeats counts.
-        for _ in range(CONFIRMATIONS if rate else 0):
+        for step in range(1, 1 + CONFIRMATIONS if rate else 1):
             confirmed = self.at_rate(rate or 0.0)
             if confirmed.holds:
                 return confirmed, trials
             trials.append(confirmed)
-            rate = (rate or 0.0) / (1 + tolerance)
+            rate = (rate or 0.0) / (1 + tolerance) ** step
         return None, trials
 
     def _row(self, run: Run, what: str, repeats: int | None) -> Row:

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from serve_app import __version__
-from serve_app.cli.bench import FILE, POSITIVE, bench, image_options
+from serve_app.cli.bench import FILE, POSITIVE, Real, bench, image_options
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 
@@ -34,7 +34,7 @@ def main() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Instead of http_options.port.")
 @click.option(
     "--start-timeout-s",
-    type=click.FloatRange(1),
+    type=Real(1),
     default=600,
     show_default=True,
     help="Give up if not ready by then.",
@@ -85,7 +85,7 @@ def check(config: Path, gpus: int | None, cpus: int | None, as_json: bool) -> No
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the service is.")
 @click.option("--top-k", type=click.IntRange(1), help="Classes per image.  [default: the service's]")
 @click.option("--concurrency", type=click.IntRange(1, 1024), default=16, show_default=True, help="Requests in flight.")
-@click.option("--timeout-s", type=click.FloatRange(0.001), default=60, show_default=True, help="For each image.")
+@click.option("--timeout-s", type=Real(0.001), default=60, show_default=True, help="For each image.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per image and line.")
 def classify(
     paths: tuple[Path, ...], url: str, top_k: int | None, concurrency: int, timeout_s: float, as_json: bool
@@ -103,9 +103,7 @@ def classify(
 @click.option("--arch", help="torchvision's name.  [default: the checkpoint's, else resnet18]")
 @click.option("--weights", "weights_name", default="DEFAULT", show_default=True, help="As args.weights in a config.")
 @click.option("--p99-ms", type=POSITIVE, required=True, help="The bound on latency.")
-@click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), help="Requests/s to hold, with as many replicas as it takes."
-)
+@click.option("--rate", type=POSITIVE, help="Requests/s to hold, with as many replicas as it takes.")
 @image_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Of a replica.  [default: every core, 4 at most]")
@@ -122,8 +120,8 @@ def tune(**options: Any) -> None:
     the number that it comes from. Two minutes, and two more for --verify. Nothing else should run on the
     machine meanwhile.
 
-    Exit status: 0 written (and the bound held), 1 --verify found that it does not hold, 2 nothing holds
-    the bound (the message says what could), or nothing could be measured.
+    Exit status: 0 written (and the bound held), 1 written, but --verify found that it does not hold or
+    could not serve it, 2 nothing holds the bound (the message says what could), or nothing could be measured.
     """
     from serve_app.cli.tune import run as run_tune
 

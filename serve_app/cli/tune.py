@@ -1,6 +1,5 @@
 """`serve-app tune`: measure this machine, write the config that holds a bound, and confirm it."""
 
-import math
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,15 @@ from serve_app.bench.samples import summarise
 from serve_app.bench.times import Times, times
 from serve_app.cli.bench import local_service, output
 from serve_app.cli.bench.forward import MAX_BATCH_SIZE_CPU
-from serve_app.cli.bench.load import HEADER, cells, progress, read_images, warn_if_busy, warn_if_stolen
+from serve_app.cli.bench.load import (
+    HEADER,
+    cells,
+    progress,
+    read_images,
+    warn_if_busy,
+    warn_if_lagged,
+    warn_if_stolen,
+)
 from serve_app.cli.bench.local_service import StartError, on_device
 from serve_app.cli.bench.output import number
 from serve_app.config import Args, ConfigError
@@ -116,7 +123,7 @@ def _measured(setup: Setup, pictures: Images, p99_ms: float) -> tuple[Setup, Tim
     if alone.times_ms and alone.ms(1) > p99_ms:
         raise ConfigError(
             f"no rate holds a p99 of {p99_ms:g} ms: an image alone takes {alone.ms(1):.1f} ms on the device, without "
-            f"decode, HTTP and others beside it\n{_advice(math.ceil(2 * alone.ms(1)), setup)}"
+            f"decode, HTTP and others beside it\n{_advice('a bound well above that', setup)}"
         )
     sizes = doublings(MAX_BATCH_SIZE_CPU if setup.device == "cpu" else MAX_BATCH_SIZE_CUDA)
     output.stderr.print("measuring the device alone")
@@ -164,11 +171,11 @@ def _chosen(origin: Origin, peak_bytes: int | None, p99_ms: float) -> Plan:
         with output.stderr.status("simulating arrivals"):
             return plan.choose(candidates, p99_ms, here, origin.target_rate_per_s)
     except BoundTooTight as error:
-        raise ConfigError(f"{error}\n{_advice(error.smallest_ms, setup)}") from None
+        raise ConfigError(f"{error}\n{_advice(f'--p99-ms {error.smallest_ms:g}', setup)}") from None
 
 
-def _advice(smallest_ms: float, setup: Setup) -> str:
-    could = [f"--p99-ms {smallest_ms:g}"]
+def _advice(bound: str, setup: Setup) -> str:
+    could = [bound]
     if setup.arch != "resnet18":
         could.append("a smaller network (serve-app bench forward --arch compares them)")
     if setup.device == "cpu":
@@ -177,17 +184,18 @@ def _advice(smallest_ms: float, setup: Setup) -> str:
 
 
 def _verified(content: dict[str, Any], device: str, chosen: Plan, pictures: Images) -> Row:
-    """The written file served here, at the predicted rate, by the replicas that it was predicted for."""
+    """The written file served here, at what its replicas were predicted to hold together."""
     autoscaling = content["applications"][0]["deployments"][0]["autoscaling_config"]
-    autoscaling["max_replicas"] = autoscaling["min_replicas"]
+    autoscaling["max_replicas"] = autoscaling["min_replicas"] = replicas = chosen.verified_replicas
+    one_gpu = replicas <= max(1, chosen.replicas_per_gpu)
     output.stderr.print("starting the service, to verify the prediction")
     with (
-        local_service.under_load(content, pictures, on_device(device)) as (url, generator),
+        local_service.under_load(content, pictures, on_device(device) if one_gpu else {}) as (url, generator),
         progress(VERIFY_WARM_UP_S + VERIFY_S) as show,
     ):
         template = Run(url, VERIFY_S, VERIFY_WARM_UP_S)
         test = LoadTest(generator, template, VERIFY_REPEATS, chosen.p99_bound_ms, show, retries=RETRIES)
-        return test.at_rate(chosen.predicted_rate_per_s)
+        return test.at_rate(replicas * chosen.outcome.rate_per_s)
 
 
 # --- output --------------------------------------------------------------------------------------
@@ -239,6 +247,10 @@ def _as_dict(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> dict[
     }
 
 
+def _replicas(chosen: Plan) -> str:
+    return "1 replica" if chosen.verified_replicas == 1 else f"{chosen.verified_replicas} replicas"
+
+
 def _print(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> None:
     report, setup = _as_dict(path, chosen, origin, row), origin.setup
     rows = [
@@ -268,7 +280,12 @@ def _print(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> None:
         output.print_line(f"confirm:   serve-app run {path}")
         output.print_line(f"           serve-app bench load --rate {rate} --p99-ms {chosen.p99_bound_ms:g}")
         return
-    output.print_table(HEADER, [cells(row)], title=f"verified, the median of {VERIFY_REPEATS} runs of {VERIFY_S:g} s")
+    output.print_table(
+        HEADER,
+        [cells(row)],
+        title=f"verified with {_replicas(chosen)}, the median of {VERIFY_REPEATS} runs of {VERIFY_S:g} s",
+    )
+    warn_if_lagged([row])
     warn_if_stolen([row])
     verdict = "[green]the bound holds[/]" if row.holds else "[red]the bound does not hold[/]"
     output.stderr.print(f"{verdict}: goodput {row.median.goodput_share:.1%} of what was offered")

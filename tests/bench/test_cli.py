@@ -3,6 +3,7 @@ import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from serve_app import cli
 from serve_app.bench import forward, isolated, machine
 from serve_app.bench.generator import Generator, GeneratorError
+from serve_app.bench.samples import Samples
 from serve_app.engine.base import STAGES
 from tests.bench import server
 from tests.bench.server import Answer
@@ -54,6 +56,9 @@ def bench(*arguments: str | Path) -> Result:
         *((f"load --rate {rates}", "--rate") for rates in ("0", "-1", "ten", "10,,20", "inf", "nan")),
         ("load --concurrency 1.5", "--concurrency"),
         ("load --rate 10 --p99-ms 0", "--p99-ms"),
+        ("load --rate 10 --p99-ms nan", "--p99-ms"),
+        ("load --rate 10 --duration-s inf", "--duration-s"),
+        ("compare --warm-up-s nan", "--warm-up-s"),
         ("load --rate 10 --tolerance 0", "--tolerance"),
         *((f"load --rate 10 --image-size {size}", "--image-size") for size in ("500", "0x5", "9000x1", "axb")),
         ("load --rate 10 --images {folder}/missing", "--images"),
@@ -78,6 +83,13 @@ def test_what_cannot_be_measured_is_refused_and_says_what_to_change(tmp_path: Pa
     assert result.exit_code == 2
     assert named in result.stderr
     assert result.stdout == ""
+
+
+def test_a_file_that_could_not_be_written_is_refused_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    result = bench("load", "--rate", "10", "--csv", tmp_path / "rows.csv")
+    assert result.exit_code == 2
+    assert "may not be written" in result.stderr
 
 
 def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +168,23 @@ def test_a_bound_that_does_not_hold_is_exit_status_1_with_the_figures(url: str) 
     row = next(line.split() for line in result.stdout.splitlines() if line.lstrip().startswith("50.0"))
     assert (row[2], row[-2:]) == ("0.0", ["4.0", "0"])  # none of them good, batches of 4, none failed
     assert "generator: 1 process" in result.stderr
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_generator_that_sent_late_is_told(
+    url: str, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
+) -> None:
+    run = Generator.run
+
+    def late(*arguments: Any) -> tuple[Samples, float]:
+        samples, cores = run(*arguments)
+        return replace(samples, intended_s=samples.intended_s - 60), cores
+
+    monkeypatch.setattr(Generator, "run", late)
+    monkeypatch.setattr(Samples, "counted", lambda samples: samples)
+    result = bench("load", "--url", url, "--rate", "50,100", "--repeats", "1", *as_json, *SHORT)
+    assert result.exit_code == 0
+    assert "in 2 of 2 runs the generator sent late" in result.stderr
 
 
 def test_without_any_answer_the_exit_status_is_1_and_the_failures_are_shown() -> None:

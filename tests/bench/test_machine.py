@@ -2,6 +2,7 @@ import json
 import re
 import sys
 from datetime import date
+from pathlib import Path
 
 import psutil
 import pytest
@@ -39,9 +40,14 @@ def test_a_phrase_is_short_and_names_the_gpus() -> None:
     assert machine.phrase(facts) == "2 cores of A Processor, NVIDIA H200, 2026-11-21"
 
 
-def test_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(machine, "CPU_QUOTA", quota)
     assert machine.num_cores() == 3
+    for text, cores in (("max 100000", 3), ("250000 100000", 2), ("50000 100000", 1), ("900000 100000", 3)):
+        quota.write_text(text)
+        assert machine.num_cores() == cores
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def serve_app(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([BIN / "serve-app", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S)
 
 
-def test_compare_measures_every_kind_of_contestant(tmp_path: Path) -> None:
+def test_compare_measures_what_others_do(tmp_path: Path) -> None:
     names = ["@serve.batch, 2 ms", "tutorial"]
     plot, table = tmp_path / "compared.html", tmp_path / "compared.csv"
     files = ("--plot", str(plot), "--csv", str(table))
@@ -44,7 +44,7 @@ def test_weights_that_cannot_be_read_end_it_before_anything_is_started(tmp_path:
     assert "broken.safetensors" in result.stderr
 
 
-def test_tune_confirms_what_it_predicts(tmp_path: Path) -> None:
+def test_tune_serves_what_it_wrote_at_the_rate_that_it_predicts(tmp_path: Path) -> None:
     path = tmp_path / "tuned.yaml"
     result = serve_app("tune", *SMALL, "--p99-ms", "1000", "--output", str(path), "--verify", "--json")
     assert result.returncode in (0, 1), result.stderr

@@ -2,15 +2,26 @@
 
 import sys
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import click
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-POSITIVE = click.FloatRange(0, min_open=True)
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 Command = Callable[..., Any]
+
+
+class Real(click.FloatRange):
+    """A number in a range, and never inf or nan, which click's own lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return number if isfinite(number) else self.fail(f"{value} is no finite number", param, ctx)
+
+
+POSITIVE = Real(0, min_open=True)
 
 
 class Numbers(click.ParamType[Any]):
@@ -117,13 +128,13 @@ def forward(**options: Any) -> None:
 @click.option("--concurrency", "concurrencies", type=Numbers(int), help="Closed loop: requests in flight.")
 @click.option("--sweep", is_flag=True, help="Find the highest rate that holds --p99-ms, from --rate (or 10) up.")
 @click.option("--p99-ms", type=POSITIVE, help="The bound; goodput counts what keeps it.")
-@click.option("--tolerance", type=click.FloatRange(0.01, 1), default=0.05, show_default=True, help="Of --sweep.")
+@click.option("--tolerance", type=Real(0.01, 1), default=0.05, show_default=True, help="Of --sweep.")
 @image_options
-@click.option("--duration-s", type=click.FloatRange(0.1), default=10, show_default=True, help="Of what is counted.")
-@click.option("--warm-up-s", type=click.FloatRange(0), default=2, show_default=True, help="Before it, at that rate.")
+@click.option("--duration-s", type=Real(0.1), default=10, show_default=True, help="Of what is counted.")
+@click.option("--warm-up-s", type=Real(0), default=2, show_default=True, help="Before it, at that rate.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="The median of them is shown.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of arrivals and choice of images.")
-@click.option("--timeout-s", type=click.FloatRange(0.001), default=30, show_default=True, help="Of each request.")
+@click.option("--timeout-s", type=Real(0.001), default=30, show_default=True, help="Of each request.")
 @click.option("--processes", type=click.IntRange(1, 64), help="Of the generator.  [default: a quarter of the cores]")
 @output_options
 def load(**options: Any) -> None:
@@ -145,7 +156,7 @@ def load(**options: Any) -> None:
 
 @bench.command()
 @click.option("--image-size", type=Size(), default="500x375", show_default=True, help="Of generated JPEGs.")
-@click.option("--duration-s", type=click.FloatRange(0.1), default=5, show_default=True)
+@click.option("--duration-s", type=Real(0.1), default=5, show_default=True)
 @click.option("--processes", type=click.IntRange(1, 64), help="Of the generator.  [default: a quarter of the cores]")
 @click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
 def generator(**options: Any) -> None:
@@ -172,9 +183,9 @@ def generator(**options: Any) -> None:
     help="Open loop: requests/s, or several.  [default: 30, 60 and 90 % of the first closed loop, ours]",
 )
 @click.option("--concurrency", type=click.IntRange(1), help="Of the closed loop.  [default: two full batches]")
-@click.option("--duration-s", type=click.FloatRange(0.1), default=10, show_default=True, help="Of each run.")
-@click.option("--warm-up-s", type=click.FloatRange(0), default=3, show_default=True, help="Before it, at that rate.")
-@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="The median of them is shown.")
+@click.option("--duration-s", type=Real(0.1), default=10, show_default=True, help="Of each run.")
+@click.option("--warm-up-s", type=Real(0), default=3, show_default=True, help="Before it, at that rate.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="The median of them is shown.")
 @click.option("--only", type=Names(separator=";"), help='Some of them: "serve-app;tutorial".')
 @output_options
 def compare(**options: Any) -> None:
@@ -183,7 +194,8 @@ def compare(**options: Any) -> None:
     The bare forward loop; this service; plain @serve.batch with waits of 0, 2 and 10 ms, which differs in
     nothing but the batching; and a tutorial's app (Ray's ordinary proxy, PIL in the handler, fp32 eager,
     @serve.batch(32, 10 ms)). Each is started, saturated by a closed loop, put under Poisson arrivals at
-    the same rates and stopped. Nothing else should run on the machine meanwhile. Ten minutes.
+    the same rates and stopped. Nothing else should run on the machine meanwhile. Twenty minutes, or with
+    --repeats 1 ten.
 
     The last line of stdout is the report as JSON, with --json the only one.
 

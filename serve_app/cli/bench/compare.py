@@ -17,7 +17,14 @@ from serve_app.bench.images import Images
 from serve_app.bench.isolated import Died
 from serve_app.bench.load import LoadTest, Row
 from serve_app.cli.bench import local_service, output
-from serve_app.cli.bench.load import progress, read_images, warn_if_busy, warn_if_stolen
+from serve_app.cli.bench.load import (
+    progress,
+    read_images,
+    spread,
+    warn_if_busy,
+    warn_if_lagged,
+    warn_if_stolen,
+)
 from serve_app.cli.bench.local_service import StartError, on_device
 from serve_app.cli.bench.output import number
 from serve_app.config import Args, ConfigError
@@ -28,7 +35,8 @@ BARE_SECONDS = 5.0
 BARE_REPEATS = 3
 BARE_IMAGES = 100
 RETRIES = 3
-HEADER = ("service", "done/s", "p50 ms", "p99 ms", "batch", "failed")
+HEADER = ("service", "done/s", "", "p50 ms", "p99 ms", "", "batch", "failed")
+"""Behind a figure the least and the most of its repeats."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def run(
             terms = _terms(arch, path, device, max_batch_size, threads)
             contestants = _selected(compare.contestants(terms), only)
             warn_if_busy()
-            bare = _bare(terms, device, pictures.files[:BARE_IMAGES]) if device != "stub" else []
+            bare = _bare(terms, device, _some_of(pictures.files)) if device != "stub" else []
             template = Run("", duration_s, warm_up_s)
             in_flight = concurrency or 2 * terms.max_batch_size
             load = _Load(pictures, template, repeats, in_flight, rates, on_device(device))
@@ -104,6 +112,12 @@ def run(
         "bare": bare,
         "results": [result.as_dict() for result in results],
     }
+    if not as_json:
+        _print(report, results)
+    every_row = [row for result in results for row in result.rows]
+    warn_if_lagged(every_row)
+    warn_if_stolen(every_row)
+    print(json.dumps(report), flush=True)
     if csv_path:
         rows = [{"service": result.name, **row.as_dict()} for result in results for row in result.rows]
         output.write_csv(csv_path, rows)
@@ -112,9 +126,8 @@ def run(
 
         tables = [(header, cells) for _, header, cells in _tables(report, results)]
         figures.save(plot, f"{arch} on {device}: compared", report, figures.compare_panels(report), tables)
-    if not as_json:
-        _print(report, results)
-    print(json.dumps(report))
+    if not every_row:
+        return 2
     return 1 if any(result.error for result in results) else 0
 
 
@@ -143,6 +156,11 @@ def _selected(contestants: Sequence[Contestant], only: tuple[str, ...] | None) -
 
 
 # --- measuring -----------------------------------------------------------------------------------
+
+
+def _some_of(files: Sequence[bytes]) -> Sequence[bytes]:
+    """BARE_IMAGES of them at most, from the whole of a folder that may be sorted by kind."""
+    return files[:: -(-len(files) // BARE_IMAGES)]
 
 
 def _bare(terms: Terms, device: str, files: Sequence[bytes]) -> list[dict[str, Any]]:
@@ -193,7 +211,7 @@ def _load_test(contestant: Contestant, load: _Load, what: str) -> Iterator[LoadT
 
 def _rates(saturated: Row) -> tuple[float, ...]:
     most = saturated.median.completed_per_s
-    if not most:
+    if saturated.median.p50_ms is None:
         raise ConfigError("the first service answered nothing: give --rate")
     return tuple(float(f"{share * most:.2g}") for share in RATES_OF_SATURATION)
 
@@ -219,10 +237,19 @@ def _tables(report: dict[str, Any], results: Sequence[Result]) -> list[tuple[str
 
 def _cells(result: Result, index: int) -> list[str]:
     if not result.rows:
-        return [result.name, "failed", *[output.NO_FIGURE] * 4]
-    s = result.rows[index].median
-    latencies = [number(s.p50_ms), number(s.p99_ms)]
-    return [result.name, number(s.completed_per_s), *latencies, number(s.mean_batch), f"{sum(s.errors.values()):,}"]
+        return [result.name, "failed", *[output.NO_FIGURE] * (len(HEADER) - 2)]
+    row = result.rows[index]
+    s = row.median
+    done, _, p99 = spread(row)
+    latencies = [number(s.p50_ms), number(s.p99_ms), p99]
+    return [
+        result.name,
+        number(s.completed_per_s),
+        done,
+        *latencies,
+        number(s.mean_batch),
+        f"{sum(s.errors.values()):,}",
+    ]
 
 
 def _print(report: dict[str, Any], results: Sequence[Result]) -> None:
@@ -232,4 +259,3 @@ def _print(report: dict[str, Any], results: Sequence[Result]) -> None:
         f"{report['arch']} on {report['device']}, max_batch_size {report['max_batch_size']}; {report['images']}"
     )
     output.print_line(machine.phrase(report))
-    warn_if_stolen([row for result in results for row in result.rows])

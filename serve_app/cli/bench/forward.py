@@ -52,6 +52,10 @@ def run(
         report = _Measuring(setup, sizes, pictures, count, repeats).report(archs)
     except (ConfigError, Died) as error:
         output.fail(str(error), 2)
+    if as_json:
+        output.print_json(report)
+    else:
+        _print(report)
     if csv_path:
         output.write_csv(csv_path, report["batch"]["rows"])
     if plot:
@@ -60,10 +64,6 @@ def run(
         figures.save(
             plot, f"{archs[0]} on {device}", report, figures.forward_panels(report), list(_tables(report).values())
         )
-    if as_json:
-        output.print_json(report)
-    else:
-        _print(report)
     return 0
 
 
@@ -192,7 +192,7 @@ def _batch_table(rows: list[dict[str, Any]]) -> tuple[Sequence[str], list[list[s
     return header, cells
 
 
-_PAIR = ("one by one/s", "batched/s", "batch", "speed-up", "MiB")
+_PAIR = ("one by one/s", "batched/s", "spread", "batch", "speed-up", "MiB")
 
 
 def _pair_cells(row: dict[str, Any]) -> list[str]:
@@ -201,6 +201,7 @@ def _pair_cells(row: dict[str, Any]) -> list[str]:
     return [
         number(row["images_per_s_one"]),
         batched,
+        "-".join(number(row["batch_size"] / ms * 1e3) for ms in reversed(row["ms_batch_spread"] or ())),
         str(row["batch_size"]),
         speed_up,
         number(row["peak_memory_mib"], 0),

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from serve_app.bench import images, machine, noop_server
 from serve_app.bench.generator import Generator, GeneratorError, Run
 from serve_app.bench.images import Images
-from serve_app.bench.load import MAX_STOLEN, LoadTest, OnProgress, Row
+from serve_app.bench.load import MAX_STOLEN, SPREAD, LoadTest, OnProgress, Row
 from serve_app.bench.samples import Summary
 from serve_app.cli.bench import output
 from serve_app.cli.bench.output import number
@@ -87,6 +87,11 @@ def run(
         "sweep": _sweep_report(best, rows, tolerance) if sweep else None,
         "rows": [row.as_dict() for row in rows],
     }
+    if as_json:
+        output.print_json(report)
+    else:
+        _print(report, rows, best)
+    _warn(rows, best)
     if csv_path:
         output.write_csv(csv_path, report["rows"])
     if plot:
@@ -94,10 +99,6 @@ def run(
 
         tables = [(HEADER, [cells(row) for row in rows])]
         figures.save(plot, f"Load test of {url}", report, figures.load_panels(report), tables)
-    if as_json:
-        output.print_json(report)
-    else:
-        _print(report, rows, best)
     return _status(rows, best, sweep, p99_ms)
 
 
@@ -132,7 +133,7 @@ def run_generator(*, image_size: tuple[int, int], duration_s: float, processes: 
 
 
 def default_processes() -> int:
-    """Of the generator: one sends about 5,000 requests/s of 100 kB at their times, and the service needs cores too."""
+    """Of the generator: one sends thousands of requests/s of 100 kB, and the service needs cores too."""
     return max(1, min(8, machine.num_cores() // 4))
 
 
@@ -142,7 +143,6 @@ def read_images(folder: Path | None, size: tuple[int, int]) -> Images:
         return images.from_folder(folder) if folder else images.generated(*size)
     except ConfigError as error:
         output.fail(str(error), 2)
-        raise
 
 
 def not_ready(url: str) -> str | None:
@@ -202,22 +202,48 @@ def _print(report: dict[str, Any], rows: Sequence[Row], best: Row | None) -> Non
     errors = [[cells(row)[0], status, f"{n:,}"] for row in rows for status, n in row.median.errors.items()]
     if errors:
         output.print_table(["offered/s", "failed with", "requests"], errors, title="failures")
-    shown = best or rows[-1]
-    _print_generator(shown, report["processes"])
-    warn_if_stolen(rows)
-    for row in rows:
-        if row.median.lagged and (row is shown or row.holds):
-            output.stderr.print(
-                f"[yellow]warning[/] at {cells(row)[0]} the generator sent late (p99 {row.median.lag_p99_ms:.1f} ms), "
-                "and the latencies have that in them: give it cores of its own, another machine, or more --processes",
-                soft_wrap=True,
-            )
+    print_spread(rows)
+    _print_generator(best or rows[-1], report["processes"])
     for row in rows if report["p99_bound_ms"] and not report["sweep"] else ():
         held = "[green]holds[/]" if row.holds else "[red]does not hold[/]"
         share = f"{row.median.goodput_share:.1%} of what was offered was answered in time"
         output.stderr.print(f"{cells(row)[0]}: a p99 of {report['p99_bound_ms']:g} ms {held}; {share}", soft_wrap=True)
     if report["sweep"]:
         output.stderr.print(_verdict(report), soft_wrap=True)
+
+
+def print_spread(rows: Sequence[Row]) -> None:
+    """Of the repeats, where there were any, least and most."""
+    table = [[cells(row)[0], *spread(row)] for row in rows if len(row.summaries) > 1]
+    if table:
+        output.print_table(("offered/s", "done/s", "p50 ms", "p99 ms"), table, title="least and most of the repeats")
+
+
+def spread(row: Row) -> list[str]:
+    """Least and most over the repeats, of each figure in `load.SPREAD`; empty where there was one run."""
+    if len(row.summaries) == 1:
+        return [""] * len(SPREAD)
+    bounds = row.as_dict()["spread"].values()
+    return ["-".join(number(value) for value in bound) if bound else output.NO_FIGURE for bound in bounds]
+
+
+def _warn(rows: Sequence[Row], best: Row | None) -> None:
+    # Of a sweep's trials those above the limit were to be late: the machine is full.
+    warn_if_lagged([row for row in rows if row is best or row.holds] if best else rows)
+    warn_if_stolen(rows)
+
+
+def warn_if_lagged(rows: Sequence[Row]) -> None:
+    """Of a generator that had no core for itself, latencies are its own in part."""
+    late = [row for row in rows if row.median.lagged]
+    if late:
+        worst = max(late, key=lambda row: row.median.lag_p99_ms)
+        output.stderr.print(
+            f"[yellow]warning[/] in {len(late)} of {len(rows)} runs the generator sent late (at {cells(worst)[0]} by "
+            f"{worst.median.lag_p99_ms:.1f} ms, p99), and the latencies have that in them: give it cores of its own, "
+            "another machine, or more --processes",
+            soft_wrap=True,
+        )
 
 
 def warn_if_busy() -> None:
@@ -265,6 +291,6 @@ def _status(rows: Sequence[Row], best: Row | None, sweep: bool, p99_ms: float | 
     if sweep:
         return 0 if best else 1
     summaries: list[Summary] = [row.median for row in rows]
-    if any(summary.completed_per_s == 0 for summary in summaries):
+    if any(summary.p50_ms is None for summary in summaries):
         return 1
     return 0 if p99_ms is None or all(row.holds for row in rows) else 1

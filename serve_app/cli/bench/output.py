@@ -2,11 +2,12 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.box import SIMPLE
@@ -33,8 +34,12 @@ def check_figure_path(path: Path | None) -> None:
 
 
 def check_writable(path: Path | None, option: str) -> None:
-    if path is not None and not path.parent.is_dir():
+    if path is None:
+        return
+    if not path.parent.is_dir():
         raise click.BadParameter(f"{path}: there is no folder {path.parent}", param_hint=option)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise click.BadParameter(f"{path}: it may not be written", param_hint=option)
 
 
 @contextmanager
@@ -90,7 +95,7 @@ def number(value: float | None, digits: int = 1) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{digits}f}"
 
 
-def fail(message: str, status: int) -> None:
+def fail(message: str, status: int) -> NoReturn:
     """End the command: what is wrong and what to do, on stderr."""
     stderr.print(message, style="red", markup=False, soft_wrap=True)
     sys.exit(status)

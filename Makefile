@@ -39,7 +39,7 @@ format: install ## rewrite the code as `make check` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## this service beside the alternatives, ten minutes
+bench: install ## this service beside the alternatives, twenty minutes; ARGS="--repeats 1": ten
 	$(BIN)/serve-app bench compare $(ARGS)
 
 train: install ## the bundled checkpoint, anew

@@ -211,8 +211,8 @@ def _load_test(contestant: Contestant, load: _Load, what: str) -> Iterator[LoadT
 
 def _rates(saturated: Row) -> tuple[float, ...]:
     most = saturated.median.completed_per_s
-    if saturated.median.p50_ms is None:
-        raise ConfigError("the first service answered nothing: give --rate")
+    if not most:
+        raise ConfigError("the first service answered nothing in its closed loop's time: give --rate, or --duration-s")
     return tuple(float(f"{share * most:.2g}") for share in RATES_OF_SATURATION)
 
 

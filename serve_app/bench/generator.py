@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
+from serve_app.bench import machine
 from serve_app.bench.arrivals import poisson
 from serve_app.bench.samples import STAGES, Samples
 
@@ -140,6 +141,11 @@ class Generator:
             )
             for i in range(count)
         ]
+
+
+def default_processes() -> int:
+    """Of the generator: one sends thousands of requests/s of 100 kB, and the service needs cores too."""
+    return max(1, min(8, machine.num_cores() // 4))
 
 
 # --- in a process of the generator ---------------------------------------------------------------

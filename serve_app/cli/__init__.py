@@ -110,6 +110,8 @@ def classify(
 @click.option("--output", "path", type=FILE, default="tuned.yaml", show_default=True, help="The config to write.")
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @click.option("--verify", is_flag=True, help="Serve it, and confirm the prediction by a load test.")
+@click.option("--duration-s", type=Real(0.1), default=15, show_default=True, help="Of each run of --verify.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Of --verify; the median counts.")
 @click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
 def tune(**options: Any) -> None:
     """Measure this machine and write the config that holds a p99 latency on it.

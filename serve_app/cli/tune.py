@@ -23,25 +23,15 @@ from serve_app.bench.samples import summarise
 from serve_app.bench.times import Times, times
 from serve_app.cli.bench import local_service, output
 from serve_app.cli.bench.forward import MAX_BATCH_SIZE_CPU
-from serve_app.cli.bench.load import (
-    HEADER,
-    cells,
-    progress,
-    read_images,
-    warn_if_busy,
-    warn_if_lagged,
-    warn_if_stolen,
-)
 from serve_app.cli.bench.local_service import StartError, on_device
-from serve_app.cli.bench.output import number
+from serve_app.cli.bench.output import number, progress, read_images, warn_if_busy
+from serve_app.cli.bench.rows import HEADER, cells, warn_if_lagged, warn_if_stolen
 from serve_app.config import Args, ConfigError
 
 MAX_BATCH_SIZE_CUDA = 256
 CURVE_REPEATS = 3
 STRETCH_S = 5.0
 STRETCH_WARM_UP_S = 1.0
-VERIFY_S = 15.0
-VERIFY_REPEATS = 3
 RETRIES = 2
 VERIFY_WARM_UP_S = 5.0
 PREDICTED = ("p50_ms", "p99_ms", "mean_batch", "mean_ongoing")
@@ -60,6 +50,8 @@ def run(
     path: Path,
     force: bool,
     verify: bool,
+    duration_s: float,
+    repeats: int,
     as_json: bool,
 ) -> int:
     """Measure, write, print; the exit status."""
@@ -85,7 +77,7 @@ def run(
     text = deploy_file.render(chosen, origin)
     path.write_text(text, "utf-8")
     try:
-        row = _verified(yaml.safe_load(text), setup.device, chosen, pictures) if verify else None
+        row = _verified(yaml.safe_load(text), setup.device, chosen, pictures, duration_s, repeats) if verify else None
     except (StartError, GeneratorError) as error:
         output.fail(str(error), 1)
     if as_json:
@@ -183,7 +175,9 @@ def _advice(bound: str, setup: Setup) -> str:
     return f"what could: {', '.join([*could, 'smaller images'])}"
 
 
-def _verified(content: dict[str, Any], device: str, chosen: Plan, pictures: Images) -> Row:
+def _verified(
+    content: dict[str, Any], device: str, chosen: Plan, pictures: Images, duration_s: float, repeats: int
+) -> Row:
     """The written file served here, at what its replicas were predicted to hold together."""
     autoscaling = content["applications"][0]["deployments"][0]["autoscaling_config"]
     autoscaling["max_replicas"] = autoscaling["min_replicas"] = replicas = chosen.verified_replicas
@@ -191,10 +185,10 @@ def _verified(content: dict[str, Any], device: str, chosen: Plan, pictures: Imag
     output.stderr.print("starting the service, to verify the prediction")
     with (
         local_service.under_load(content, pictures, on_device(device) if one_gpu else {}) as (url, generator),
-        progress(VERIFY_WARM_UP_S + VERIFY_S) as show,
+        progress(VERIFY_WARM_UP_S + duration_s) as show,
     ):
-        template = Run(url, VERIFY_S, VERIFY_WARM_UP_S)
-        test = LoadTest(generator, template, VERIFY_REPEATS, chosen.p99_bound_ms, show, retries=RETRIES)
+        template = Run(url, duration_s, VERIFY_WARM_UP_S)
+        test = LoadTest(generator, template, repeats, chosen.p99_bound_ms, show, retries=RETRIES)
         return test.at_rate(replicas * chosen.outcome.rate_per_s)
 
 
@@ -283,7 +277,7 @@ def _print(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> None:
     output.print_table(
         HEADER,
         [cells(row)],
-        title=f"verified with {_replicas(chosen)}, the median of {VERIFY_REPEATS} runs of {VERIFY_S:g} s",
+        title=f"verified with {_replicas(chosen)}, the median of {len(row.summaries)} runs of {row.run.duration_s:g} s",
     )
     warn_if_lagged([row])
     warn_if_stolen([row])

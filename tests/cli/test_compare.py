@@ -14,8 +14,7 @@ from serve_app.bench.generator import Generator, GeneratorError
 from serve_app.bench.images import Images
 from serve_app.cli import main
 from serve_app.cli.bench import local_service
-from serve_app.cli.bench.load import PATH
-from serve_app.cli.bench.local_service import StartError
+from serve_app.cli.bench.local_service import PATH, StartError
 from tests.bench import server
 
 OURS, PLAIN = "serve-app", "@serve.batch, 0 ms"

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from serve_app.cli.tune import VERIFY_REPEATS, VERIFY_S
 from tests.serve.service import BIN
 
 SMALL = ("--weights", "bundled", "--image-size", "64x64")
-BRIEF = ("--duration-s", "1", "--warm-up-s", "0.5", "--rate", "20,40", "--concurrency", "4", "--threads", "1")
+BRIEF = (*("--duration-s", "1", "--warm-up-s", "0.5", "--repeats", "1"), "--rate", "20,40", "--concurrency", "4")
+DURATION_S, REPEATS = 4, 2
+VERIFY = ("--duration-s", str(DURATION_S), "--repeats", str(REPEATS))
 TIMEOUT_S = 900
 
 
@@ -23,7 +24,7 @@ def test_compare_measures_what_others_do(tmp_path: Path) -> None:
     names = ["@serve.batch, 2 ms", "tutorial"]
     plot, table = tmp_path / "compared.html", tmp_path / "compared.csv"
     files = ("--plot", str(plot), "--csv", str(table))
-    result = serve_app("bench", "compare", "--only", ";".join(names), *SMALL, *BRIEF, *files)
+    result = serve_app("bench", "compare", "--only", ";".join(names), "--threads", "1", *SMALL, *BRIEF, *files)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout.splitlines()[-1])
     assert [one["name"] for one in report["results"]] == names
@@ -46,11 +47,11 @@ def test_weights_that_cannot_be_read_end_it_before_anything_is_started(tmp_path:
 
 def test_tune_serves_what_it_wrote_at_the_rate_that_it_predicts(tmp_path: Path) -> None:
     path = tmp_path / "tuned.yaml"
-    result = serve_app("tune", *SMALL, "--p99-ms", "1000", "--output", str(path), "--verify", "--json")
+    result = serve_app("tune", *SMALL, "--p99-ms", "1000", "--output", str(path), "--verify", *VERIFY, "--json")
     assert result.returncode in (0, 1), result.stderr
     report: dict[str, Any] = json.loads(result.stdout)
     verified = report["verified"]
     assert verified["rate_per_s"] == pytest.approx(report["predicted"]["rate_per_s"], rel=0.01)
-    assert verified["requests"] == pytest.approx(VERIFY_REPEATS * VERIFY_S * verified["rate_per_s"], rel=0.01)
+    assert verified["requests"] == pytest.approx(REPEATS * DURATION_S * verified["rate_per_s"], rel=0.01)
     assert verified["holds"] is (result.returncode == 0)
     assert subprocess.run([BIN / "serve-app", "check", path]).returncode == 0

@@ -17,16 +17,9 @@ from serve_app.bench.images import Images
 from serve_app.bench.isolated import Died
 from serve_app.bench.load import LoadTest, Row
 from serve_app.cli.bench import local_service, output
-from serve_app.cli.bench.load import (
-    progress,
-    read_images,
-    spread,
-    warn_if_busy,
-    warn_if_lagged,
-    warn_if_stolen,
-)
 from serve_app.cli.bench.local_service import StartError, on_device
-from serve_app.cli.bench.output import number
+from serve_app.cli.bench.output import number, progress, read_images, warn_if_busy
+from serve_app.cli.bench.rows import spread, warn_if_lagged, warn_if_stolen
 from serve_app.config import Args, ConfigError
 
 RATES_OF_SATURATION = (0.3, 0.6, 0.9)

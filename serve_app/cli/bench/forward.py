@@ -14,8 +14,7 @@ from serve_app.bench.forward import Curve, Setup, doublings
 from serve_app.bench.images import Images
 from serve_app.bench.isolated import Died
 from serve_app.cli.bench import output
-from serve_app.cli.bench.load import read_images, warn_if_busy
-from serve_app.cli.bench.output import number
+from serve_app.cli.bench.output import number, read_images, warn_if_busy
 from serve_app.config import ConfigError
 
 MAX_BATCH_SIZE_CPU = 64

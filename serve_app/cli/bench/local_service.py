@@ -6,8 +6,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,15 +18,16 @@ from typing import Any
 import psutil
 import yaml
 
-from serve_app.bench.generator import Generator
+from serve_app.bench.generator import Generator, default_processes
 from serve_app.bench.images import Images
 from serve_app.cli import ports
 from serve_app.cli.bench import output
-from serve_app.cli.bench.load import PATH, default_processes, not_ready
 
+PATH = "/v1/classify"
 START_TIMEOUT_S = 600
 STOP_TIMEOUT_S = 90
 POLL_S = 0.2
+PROBE_TIMEOUT_S = 10.0
 LAST_LINES = 20
 
 
@@ -80,6 +84,17 @@ def running(content: dict[str, Any], environment: Mapping[str, str] | None = Non
             _stop(process)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def not_ready(url: str) -> str | None:
+    """Why the service at `url` cannot be measured, or None."""
+    try:
+        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=PROBE_TIMEOUT_S):  # noqa: S310 - the user's URL
+            return None
+    except urllib.error.HTTPError as error:
+        return f"{url} is not ready: {url}/v2/health/ready answers {error.code}; wait, or see --url"
+    except (OSError, ValueError, HTTPException) as error:
+        return f"no service at {url} ({getattr(error, 'reason', error)}); start one: make serve, or see --url"
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every measuring command does with its report: a table, or JSON, and files."""
+"""What every measuring command does: images in; progress; its report as a table, or JSON, and files."""
 
 import csv
 import json
@@ -12,10 +12,17 @@ from typing import Any, NoReturn
 import click
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from serve_app.bench import images, machine
+from serve_app.bench.images import Images
+from serve_app.bench.load import OnProgress
+from serve_app.config import ConfigError
+
 NO_FIGURE = "-"
+MAX_TAKEN = 0.1
+"""Of all cores, by other programs."""
 
 stderr = Console(stderr=True, highlight=False)
 
@@ -40,6 +47,39 @@ def check_writable(path: Path | None, option: str) -> None:
         raise click.BadParameter(f"{path}: there is no folder {path.parent}", param_hint=option)
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise click.BadParameter(f"{path}: it may not be written", param_hint=option)
+
+
+def read_images(folder: Path | None, size: tuple[int, int]) -> Images:
+    """Those of the folder, or generated ones. Ends the command if there are none."""
+    try:
+        return images.from_folder(folder) if folder else images.generated(*size)
+    except ConfigError as error:
+        fail(str(error), 2)
+
+
+def warn_if_busy() -> None:
+    """Before a measurement that wants the machine for itself."""
+    taken = machine.cores_taken()
+    if taken > MAX_TAKEN * machine.num_cores():
+        stderr.print(
+            f"[yellow]warning[/] other programs take {taken:.1f} of the {machine.num_cores()} cores: "
+            "what is measured now is too slow by as much, or more",
+            soft_wrap=True,
+        )
+
+
+@contextmanager
+def progress(seconds_per_run: float) -> Iterator[OnProgress]:
+    """A bar for the run under way, on stderr, where a person looks."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not sys.stderr.isatty()) as bars:
+        bar = bars.add_task("starting", total=seconds_per_run)
+
+        def show(what: str, seconds: float) -> None:
+            left = "" if seconds < seconds_per_run else ", waiting for answers"
+            bars.update(bar, description=what + left, completed=min(seconds, seconds_per_run))
+
+        yield show
 
 
 @contextmanager

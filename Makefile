@@ -22,7 +22,7 @@ install: .venv/.installed ## .venv with everything in it; nothing to do when up 
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.13 found; install one, or say make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "this Python cannot make virtual environments; on Debian: apt install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing into .venv: about two minutes and 6 GB, for PyTorch carries CUDA"
+	@echo "installing into .venv: two to four minutes and 6 GB, for PyTorch carries CUDA"
 	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from serve_app.bench import machine
 from serve_app.bench.forward import Setup
+from serve_app.bench.load import Row
 from serve_app.bench.plan import Plan
 from serve_app.bench.simulation import MARGIN, MAX_UTILISATION
 from serve_app.bench.times import Times
@@ -119,6 +120,14 @@ def render(plan: Plan, origin: Origin) -> str:
         buckets=json.dumps(list(plan.buckets)),
         bucket_ms=_listed({size: _told(size, ms, origin.times) for size, ms in plan.bucket_ms.items()}),
     )
+
+
+def verified(row: Row, p99_bound_ms: float) -> str:
+    """The line above the file's text that says what became of its prediction."""
+    s = row.median
+    p99 = "no answer" if s.p99_ms is None else f"a p99 of {s.p99_ms:.0f} ms"
+    verdict = "the bound holds" if row.holds else f"IT DOES NOT HOLD {p99_bound_ms:g} ms"
+    return f"# Verified: {verdict}; at {s.offered_per_s:.3g} requests/s {p99}, {s.goodput_share:.1%} in time\n"
 
 
 def _why_min(plan: Plan, target_rate_per_s: float | None) -> str:

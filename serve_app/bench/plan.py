@@ -183,7 +183,7 @@ def _too_tight(replica: Replica, p99_ms: float) -> BoundTooTight:
     decode_ms = float(np.median(times.decode_ms))
     low = min((simulate(replica, size, LOWEST_RATE_PER_S) for size in sizes(times)), key=lambda o: o.p99_ms)
     return BoundTooTight(
-        f"no rate holds a p99 of {p99_ms:g} ms: an image alone takes {decode_ms:.1f} ms to decode, "
+        f"no rate holds a p99 of {p99_ms:g} ms: one image takes {decode_ms:.1f} ms to decode, "
         f"{times.batch_ms(1):.1f} ms on the device and {times.http_ms:.1f} ms of HTTP, and one request a second "
         f"has a p99 of {low.p99_ms:.0f} ms; {1 - MARGIN:.0%} of the bound are kept in reserve",
         math.ceil(low.p99_ms / MARGIN),

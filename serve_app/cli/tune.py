@@ -80,6 +80,8 @@ def run(
         row = _verified(yaml.safe_load(text), setup.device, chosen, pictures, duration_s, repeats) if verify else None
     except (StartError, GeneratorError) as error:
         output.fail(str(error), 1)
+    if row:
+        path.write_text(deploy_file.verified(row, chosen.p99_bound_ms) + text, "utf-8")
     if as_json:
         output.print_json({**origin.facts, "images": pictures.description, **_as_dict(path, chosen, origin, row)})
     else:
@@ -282,4 +284,14 @@ def _print(path: Path, chosen: Plan, origin: Origin, row: Row | None) -> None:
     warn_if_lagged([row])
     warn_if_stolen([row])
     verdict = "[green]the bound holds[/]" if row.holds else "[red]the bound does not hold[/]"
-    output.stderr.print(f"{verdict}: goodput {row.median.goodput_share:.1%} of what was offered")
+    failed = ", ".join(f"{count:,} with {status}" for status, count in row.median.errors.items())
+    output.stderr.print(
+        f"{verdict}: goodput {row.median.goodput_share:.1%} of what was offered{failed and f'; failed: {failed}'}",
+        soft_wrap=True,
+    )
+    if not row.holds:
+        output.stderr.print(
+            f"what it holds: serve-app run {path}, then serve-app bench load --sweep --rate "
+            f"{row.median.completed_per_s / 2:.3g} --p99-ms {chosen.p99_bound_ms:g}",
+            soft_wrap=True,
+        )

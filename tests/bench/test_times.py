@@ -42,8 +42,17 @@ def test_failures_and_answers_that_tell_nothing_are_no_times() -> None:
 
 def test_a_loop_speaks_for_the_size_it_settled_at() -> None:
     loop = samples([("200", 1.0, 3.0, 99.0)] * 4 + [("200", 4.0, 3.0, 30.0)] * 16)
-    found = times(ALONE, [loop], 50.0)
+    found = times(ALONE, [samples([("200", 2.0, 3.0, 15.0)] * 8)] * 2 + [loop], 50.0)
     assert (found.batch_ms(1), found.batch_ms(4)) == (10.0, 30.0)
+
+
+def test_a_lone_image_is_timed_beside_another_that_is_decoded() -> None:
+    two_at_once = samples([("200", 1.0, 3.0, 12.0)] * 4 + [("200", 2.0, 3.0, 15.0)] * 8)
+    assert times(ALONE, [two_at_once], 50.0).batch_ms(1) == 12.0
+    four_at_once = samples([("200", 1.0, 3.0, 14.0)] * 4 + [("200", 4.0, 3.0, 30.0)] * 16)
+    assert times(ALONE, [two_at_once, four_at_once], 50.0).batch_ms(1) == 14.0
+    hardly_ever = samples([("200", 1.0, 3.0, 12.0)] * 2 + [("200", 2.0, 3.0, 15.0)] * 8)
+    assert times(ALONE, [hardly_ever], 50.0).batch_ms(1) == 10.0
 
 
 def test_decode_is_told_by_the_loop_in_which_nobody_waits_for_a_thread() -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -12,7 +13,10 @@ from click.testing import CliRunner, Result
 from serve_app import architectures, config_file
 from serve_app.bench import forward
 from serve_app.bench.forward import Curve, Setup, doublings
+from serve_app.bench.generator import Run
 from serve_app.bench.images import Images
+from serve_app.bench.load import Row
+from serve_app.bench.samples import STAGES, Samples, summarise
 from serve_app.bench.times import Times
 from serve_app.cli import main
 from tests.bench import made_up
@@ -68,6 +72,25 @@ def test_as_json_it_says_what_it_wrote(folder: Path) -> None:
     assert report["verified"] is None
 
 
+@pytest.mark.parametrize(("late", "exit_code"), [(0, 0), (5, 1)])
+def test_the_file_says_what_became_of_its_prediction(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, late: int, exit_code: int
+) -> None:
+    count = 200
+    sent, done = np.zeros(count), np.repeat([0.9, 0.05], [late, count - late])
+    status = np.array(["503"] + ["200"] * (count - 1))
+    samples = Samples(sent, sent, done, status, np.ones(count), np.ones((count, len(STAGES))))
+    row = Row(Run("", 10, rate_per_s=20), (summarise(samples, 10, 250.0, 0),))
+    monkeypatch.setattr(importlib.import_module("serve_app.cli.tune"), "_verified", lambda *_: row)
+    result = tuned("--weights", "bundled", "--p99-ms", "250", "--verify")
+    assert result.exit_code == exit_code, result.output
+    first = (folder / "tuned.yaml").read_text().splitlines()[0]
+    assert first.startswith("# Verified: the bound holds" if exit_code == 0 else "# Verified: IT DOES NOT HOLD 250 ms")
+    assert "1 with 503" in result.output
+    assert ("bench load --sweep" in result.output) is (exit_code == 1)
+    assert config_file.check(config_file.read(folder / "tuned.yaml")) == []
+
+
 def test_a_file_that_is_there_is_kept(folder: Path) -> None:
     (folder / "tuned.yaml").write_text("mine")
     result = tuned("--weights", "bundled", "--p99-ms", "250")
@@ -83,7 +106,7 @@ def test_a_bound_that_one_image_cannot_meet_is_refused_with_what_could(folder: P
     assert result.exit_code == 2
     assert not (folder / "tuned.yaml").exists()
     output = " ".join(result.output.split())
-    assert "an image alone takes 3.0 ms to decode, 9.0 ms on the device" in output
+    assert "one image takes 3.0 ms to decode, 9.0 ms on the device" in output
     smallest_ms = output.partition("what could: --p99-ms ")[2].partition(",")[0]
     assert tuned("--weights", "bundled", "--p99-ms", smallest_ms).exit_code == 0
 

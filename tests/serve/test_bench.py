@@ -54,4 +54,5 @@ def test_tune_serves_what_it_wrote_at_the_rate_that_it_predicts(tmp_path: Path) 
     assert verified["rate_per_s"] == pytest.approx(report["predicted"]["rate_per_s"], rel=0.01)
     assert verified["requests"] == pytest.approx(REPEATS * DURATION_S * verified["rate_per_s"], rel=0.01)
     assert verified["holds"] is (result.returncode == 0)
+    assert path.read_text().startswith(f"# Verified: {'the bound holds' if verified['holds'] else 'IT DOES NOT HOLD'}")
     assert subprocess.run([BIN / "serve-app", "check", path]).returncode == 0

@@ -184,11 +184,17 @@ def _batch_table(rows: list[dict[str, Any]]) -> tuple[Sequence[str], list[list[s
         if row["error"]:
             cells.append([str(row["batch_size"]), row["error"], *[output.NO_FIGURE] * 4, ""])
             continue
-        bar = "█" * round(BAR * row["images_per_s"] / best) + (" knee" if row["knee"] else "")
+        bar = "█" * round(BAR * row["images_per_s"] / best) + _mark(row, rows)
         spread = "-".join(number(ms) for ms in row["ms_per_batch_spread"])
         figures = (number(row["images_per_s"]), number(row["ms_per_batch"], 2), spread, number(row["ms_per_image"], 2))
         cells.append([str(row["batch_size"]), *figures, number(row["peak_memory_mib"], 0), bar])
     return header, cells
+
+
+def _mark(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    if not row["knee"]:
+        return ""
+    return " knee, or beyond" if row is rows[-1] and len(rows) > 1 else " knee"
 
 
 _PAIR = ("one by one/s", "batched/s", "spread", "batch", "speed-up", "MiB")

@@ -40,7 +40,7 @@ def warn_if_lagged(rows: Sequence[Row]) -> None:
     if late:
         worst = max(late, key=lambda row: row.median.lag_p99_ms)
         output.stderr.print(
-            f"[yellow]warning[/] in {len(late)} of {len(rows)} runs the generator sent late (at {cells(worst)[0]} by "
+            f"[yellow]warning[/] in {len(late)} of these runs the generator sent late (at {cells(worst)[0]} by "
             f"{worst.median.lag_p99_ms:.1f} ms, p99), and the latencies have that in them: give it cores of its own, "
             "another machine, or more --processes",
             soft_wrap=True,

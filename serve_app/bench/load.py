@@ -84,13 +84,15 @@ class LoadTest:
             return trials[-1].holds
 
         rate = highest_rate(holds, start_per_s, tolerance)
+        if rate is None:
+            return None, trials
         # A single run that held may have been lucky: only what holds at the median of all repeats counts.
-        for step in range(1, 1 + CONFIRMATIONS if rate else 1):
-            confirmed = self.at_rate(rate or 0.0)
+        for step in range(1, 1 + CONFIRMATIONS):
+            confirmed = self.at_rate(rate)
             if confirmed.holds:
                 return confirmed, trials
             trials.append(confirmed)
-            rate = (rate or 0.0) / (1 + tolerance) ** step
+            rate /= (1 + tolerance) ** step  # by more each time, or five finest steps would end within the noise
         return None, trials
 
     def _row(self, run: Run, what: str, repeats: int | None) -> Row:

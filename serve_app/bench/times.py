@@ -45,10 +45,11 @@ def times(alone: Samples, loaded: Sequence[Samples], most_per_s: float) -> Times
     Each loop speaks for the batch size that it settled at: a lone image among dozens that are being
     decoded is slower than any that the rate to be predicted will see. Of decode the first loop speaks, in
     which no image waits for a thread. Of a lone image on the device the loops of two and four requests
-    speak, the slower one: beside others that are decoded on the same cores it took 11 ms and not 3, and a
-    rate predicted with the 3 (110/s of the bundled digits, on two cores) was more than the service could do.
+    speak, the slower one: beside others that are decoded on the same cores it took 7.5 ms and not 2.8, and a
+    rate predicted with the 2.8 (110/s of the bundled digits, on two cores) was more than the service could do.
     """
-    every = [samples for samples in map(_told, (alone, *loaded)) if len(samples.status)]
+    told = [_told(samples) for samples in (alone, *loaded)]
+    every = [samples for samples in told if len(samples.status)]
     if not every:
         raise ValueError("no answer tells its times")
     device_ms: dict[int, npt.NDArray[np.float64]] = {}
@@ -57,7 +58,7 @@ def times(alone: Samples, loaded: Sequence[Samples], most_per_s: float) -> Times
         ms = samples.stages_ms[samples.batch_size == size, STAGES.index("device")]
         if len(ms) >= MIN_EXECUTIONS * size:
             device_ms[size] = np.concatenate([device_ms.get(size, np.empty(0)), ms])
-    beside = [samples.stages_ms[samples.batch_size == 1, STAGES.index("device")] for samples in map(_told, loaded[:2])]
+    beside = [samples.stages_ms[samples.batch_size == 1, STAGES.index("device")] for samples in told[1:3]]
     if seen := [ms for ms in beside if len(ms) >= MIN_EXECUTIONS]:
         device_ms[1] = max(seen, key=np.median)
     if not device_ms:

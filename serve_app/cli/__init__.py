@@ -119,7 +119,7 @@ def tune(**options: Any) -> None:
     The device is measured alone for each batch size; then the service is started, and its answers tell
     what decode, device and HTTP take beside each other. Arrivals are simulated with these times for each
     max_batch_size, and the config that holds the bound at the highest rate is written, each value with
-    the number that it comes from. Three minutes, and two more for --verify. Nothing else should run on the
+    the number that it comes from. Two minutes, and two more for --verify. Nothing else should run on the
     machine meanwhile.
 
     Exit status: 0 written (and the bound held), 1 written, but --verify found that it does not hold or

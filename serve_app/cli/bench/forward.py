@@ -206,7 +206,8 @@ def _pair_cells(row: dict[str, Any]) -> list[str]:
     return [
         number(row["images_per_s_one"]),
         batched,
-        "-".join(number(row["batch_size"] / ms * 1e3) for ms in reversed(row["ms_batch_spread"] or ())),
+        "-".join(number(row["batch_size"] / ms * 1e3) for ms in reversed(row["ms_batch_spread"] or ()))
+        or output.NO_FIGURE,
         str(row["batch_size"]),
         speed_up,
         number(row["peak_memory_mib"], 0),

@@ -1,6 +1,6 @@
 """Processes that send requests at given times, or as fast as answers come, and note what comes back.
 
-Several, so that they are not what a test measures: one process sends 4,000 to 9,000 requests/s of 100 kB.
+Several, so that they are not what a test measures: one process sends 3,700 to 9,200 requests/s of 100 kB.
 """
 
 import asyncio

@@ -1,10 +1,21 @@
 """Fixtures that more than one test file needs."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_reaches_what_tests_start() -> Iterator[None]:
+    """A shell without job control starts `pytest &` with SIGINT ignored; children inherit that, and never stop."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

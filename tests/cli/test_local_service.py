@@ -48,7 +48,6 @@ def asleep(command, **options):
     return service
 subprocess.Popen = asleep
 local_service._wait_until_ready = lambda *_: None
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & has it ignored, and children inherit that
 signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
 with local_service.running({}):
     print("measuring", flush=True)

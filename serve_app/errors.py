@@ -10,7 +10,11 @@
     ├── TooManyPixels        413  the header promises more pixels than allowed; nothing was decoded
     ├── UnsupportedImage     415  the bytes are no image of a kind we read
     ├── UnreadableImage      422  the right kind, but damaged or cut short
-    └── NotReady             503  the model is not warmed up, or the replica is stopping
+    ├── NotReady             503  the model is not warmed up, or the replica is stopping
+    ├── Overloaded           503  the answer would come after its deadline; refused at the door
+    ├── QueueFull            503  as many images wait as may; refused at the door
+    ├── DeviceStalled        503  the device hangs; the replica is being replaced
+    └── DeadlineExceeded     504  the deadline passed before the image reached the device
 
 A class stands for a condition that a client can act on. Status and code are on the class, the
 message is written for the client and holds nothing internal. Whatever else is raised while a
@@ -23,14 +27,21 @@ INTERNAL_CODE = "internal_error"
 
 
 class RequestError(Exception):
-    """What went wrong, in words for the client. `message` is positional: it must survive pickling."""
+    """What went wrong, in words for the client; and, where it helps, after how many seconds to try again.
+
+    Arguments are positional: they must survive pickling.
+    """
 
     status: ClassVar[int]
     code: ClassVar[str]
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s)
         self.message = message
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class EmptyBody(RequestError):
@@ -71,3 +82,19 @@ class UnreadableImage(RequestError):
 
 class NotReady(RequestError):
     status, code = 503, "not_ready"
+
+
+class Overloaded(RequestError):
+    status, code = 503, "overloaded"
+
+
+class QueueFull(RequestError):
+    status, code = 503, "queue_full"
+
+
+class DeviceStalled(RequestError):
+    status, code = 503, "device_stalled"
+
+
+class DeadlineExceeded(RequestError):
+    status, code = 504, "deadline_exceeded"

@@ -1,0 +1,247 @@
+"""From the door to the answer: admission by deadline, release to the device, expiry, stalls.
+
+`@serve.batch` of Ray 2.48 to 2.60 cuts a batch when its wait is over, device free or not: with a
+wait below the service time, 500 requests/s of Poisson traffic collapse into small sealed batches
+that queue (156/s, p99 11 s). Here an idle device starts at once, a busy one collects a full batch.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+from serve_app.errors import DeadlineExceeded, DeviceStalled, RequestError
+from serve_app.scheduler.admission import MARGIN, Admission
+from serve_app.scheduler.delivery import Delivery, Scheduled
+from serve_app.scheduler.isolation import Isolation
+from serve_app.scheduler.observer import Observer
+from serve_app.scheduler.policy import Policy
+from serve_app.scheduler.queue import Place, Queue, Terms
+from serve_app.scheduler.times import BatchTimes
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+STALL_FLOOR_S, STALL_FACTOR = 10.0, 20.0
+"""The device hangs when a batch has taken this long, and that many times longer than predicted."""
+RETRY_AFTER_STALL_S = 10.0
+EARLY_S = 0.005  # a timer that is to release an image before it expires must not be late itself
+
+
+class Scheduler(Generic[Item, Result]):
+    """Admits images by their deadlines and releases them to `execute(items)`.
+
+    `execute` runs one batch and returns, in order, a result or an exception for each item. While it runs,
+    the slot is taken. A free slot takes what is ready at once (or after `batch_wait_timeout_s`): earliest
+    deadline first, as many as fit so that the earliest deadline among them holds.
+
+    Results are held back until the next batch has started (see `started`), or there is none.
+
+    `clock` must agree with the event loop's, which is the default; uvloop's own counts whole milliseconds.
+    """
+
+    def __init__(
+        self,
+        execute: Callable[[list[Item]], Awaitable[Sequence[Result | BaseException]]],
+        policy: Policy,
+        observer: Observer | None = None,
+        num_preparers: int = 1,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._execute = execute
+        self._policy = policy
+        self._observer = observer or Observer()
+        self._now = clock or _loop_time
+        self._queue: Queue[Item] = Queue()
+        self._numbers = 0
+        self._running: asyncio.Task[None] | None = None
+        self._released: list[Place[Item]] = []  # what it runs, in however many parts
+        self._busy_until = -math.inf
+        self._delivery: Delivery[Result] = Delivery(self._observer, self._now)
+        self._wake: asyncio.Handle | None = None
+        self._wake_time = math.inf
+        self.isolation: Isolation[Place[Item], Result] = Isolation(
+            self._attempt, lambda place: not place.outcome.done(), self._observer.split
+        )
+        self.times = BatchTimes()
+        self.admission = Admission(self._queue, self.times, num_preparers)
+        self.stalled = False
+        """Whether the device does not come back from a batch."""
+
+    def __len__(self) -> int:
+        """Images inside that are not on the device yet."""
+        return len(self._queue)
+
+    def configure(self, policy: Policy, buckets: Sequence[int], warm_up_s: Mapping[int, float]) -> None:
+        """New settings for every batch released from now on; what waits is kept."""
+        self._policy = policy
+        self.times.configure(buckets, warm_up_s)
+        self._wake_at(self._now())
+
+    # --- the door ------------------------------------------------------------------------------------
+
+    def check(self, terms: Terms) -> bool:
+        """Raise what `admitted` would: DeviceStalled, QueueFull, or Overloaded if the deadline cannot be met.
+
+        True if it would be let in only to try the prediction.
+        """
+        now = self._now()
+        try:
+            if self.stalled:
+                raise _stalled_error()
+            busy_until = self._busy_until if self._running else None
+            return self.admission.check(terms, self._policy.max_queue_size, self._batch_limit(now), busy_until, now)
+        except RequestError as error:
+            self._observer.refused(error.code)
+            raise
+
+    @asynccontextmanager
+    async def admitted(self, terms: Terms) -> AsyncIterator[Place[Item]]:
+        """A place in the queue, for an image that is yet to be prepared; left when the block is.
+
+        Raises what `check` says; and DeadlineExceeded as soon as the deadline cannot be met any more,
+        wherever the block then is, unless the image is on the device.
+        """
+        place = self._place(terms, is_probe=self.check(terms))
+        self._queue.add(place)
+        try:
+            async with place.timeout:
+                place.timeout.reschedule(place.latest_start if math.isfinite(place.latest_start) else None)
+                yield place
+        except TimeoutError:
+            if not place.timeout.expired():
+                raise
+            self._observer.expired()
+            raise DeadlineExceeded("the deadline passed before the image could reach the device") from None
+        except asyncio.CancelledError:
+            if place in self._queue:
+                self._observer.departed() if self._now() < place.latest_start else self._observer.expired()
+            raise
+        finally:
+            self._queue.remove(place)
+
+    async def execute(self, place: Place[Item], item: Item) -> Scheduled[Result]:
+        """Wait for a batch, ride in it, return the item's own result or raise its own exception."""
+        if self.stalled:
+            raise _stalled_error()
+        self._queue.fill(place, item, self._now())
+        if self._running is None:
+            self._wake_at(self._release_time(self._now()))
+        result: Scheduled[Result] = await place.outcome
+        return result
+
+    def _place(self, terms: Terms, is_probe: bool) -> Place[Item]:
+        now = self._now()
+        self._numbers += 1
+        if is_probe:
+            self.admission.probed(now)
+        shortest = self.times.best(1) if is_probe else self.times.predict(1, now)
+        return Place(terms, self._numbers, terms.deadline - shortest, asyncio.get_running_loop().create_future())
+
+    # --- release -------------------------------------------------------------------------------------
+
+    def _batch_limit(self, now: float) -> int:
+        """Images in a batch at most: as configured, as the objective allows, as has not failed lately."""
+        limit = min(self._policy.max_batch_size, self.isolation.limit or self._policy.max_batch_size)
+        if self._policy.latency_slo_s is None:
+            return limit
+        return self.times.largest_within(limit, (1 - MARGIN) * self._policy.latency_slo_s / 2, now)
+
+    def _release_time(self, now: float) -> float:
+        """When a free slot takes what is ready."""
+        ready = self._queue.ready(now)
+        limit = self._batch_limit(now)
+        if not ready:
+            return math.inf
+        if len(ready) >= limit or not self._policy.batch_wait_timeout_s:
+            return now
+        longest = max(self.times.predict(limit, now), self.times.predict(1, now))
+        latest = min(place.terms.deadline for place in ready) - longest - EARLY_S
+        return min(latest, min(place.ready_at for place in ready) + self._policy.batch_wait_timeout_s)
+
+    def _wake_at(self, when: float) -> None:
+        # Even an immediate release goes through the loop: items that arrive in the same turn of the
+        # loop then share the batch.
+        if self._wake is not None:
+            if self._wake_time <= self._now():
+                return  # it is due: put off each time an image comes, it might never be
+            self._wake.cancel()
+            self._wake = None
+        loop, self._wake_time = asyncio.get_running_loop(), when
+        if when <= self._now():
+            self._wake = loop.call_soon(self._release)
+        elif when < math.inf:
+            self._wake = loop.call_at(when, self._release)
+
+    def _release(self) -> None:
+        self._wake = None
+        now = self._now()
+        if self._running is not None:
+            return
+        if (when := self._release_time(now)) > now:
+            self._wake_at(when)
+            return
+        batch = self._queue.choose(self._batch_limit(now), now)
+        fitting = self.times.largest_within(len(batch), min(p.terms.deadline for p in batch) - now, now)
+        if fitting < len(batch):
+            batch = self._queue.choose(fitting, now)
+        self._queue.take(batch, now)
+        self._released = batch
+        self._busy_until = now + self.times.predict(len(batch), now)
+        for place in batch:
+            place.timeout.reschedule(None)
+            self._observer.queued(now - place.ready_at)
+        self._running = asyncio.create_task(self._run(batch, now))
+
+    async def _run(self, batch: list[Place[Item]], released: float) -> None:
+        results: Sequence[Result | BaseException]
+        try:
+            results = await self.isolation.run(batch)
+        except asyncio.CancelledError:  # the replica stops: nobody may wait for an answer any more
+            results = [asyncio.CancelledError()] * len(batch)
+        except Exception as error:  # a bug of ours: the slot is to be free again
+            results = [error] * len(batch)
+        self._running = None
+        self._delivery.deliver()  # a batch that never started must not keep the last one's answers
+        self._delivery.hold(batch, results, released)
+        self._release()
+        if self._running is None:
+            self._delivery.deliver()
+
+    def started(self) -> None:
+        """`execute` calls this once the device works on its batch: now the last batch's callers wake."""
+        self._delivery.deliver()
+
+    async def _attempt(self, batch: list[Place[Item]]) -> Sequence[Result | BaseException]:
+        loop, started = asyncio.get_running_loop(), self._now()
+        predicted = self.times.predict(len(batch), started)
+        self._busy_until = started + predicted
+        watchdog = loop.call_later(max(STALL_FLOOR_S, STALL_FACTOR * predicted), self._stall)
+        try:
+            results = await self._execute([place.item for place in batch if place.item is not None])
+        finally:
+            watchdog.cancel()
+            self.stalled = False
+        if not any(isinstance(result, BaseException) for result in results):
+            self.times.observe(len(batch), self._now() - started, self._now())
+            self._observer.executed(self.times.bucket(len(batch)), predicted, self._now() - started)
+        return results
+
+    def _stall(self) -> None:
+        """Nobody waits for a device that hangs: neither what is on it, nor what waits for it."""
+        self.stalled = True
+        self._delivery.deliver()
+        for place in (*self._released, *self._queue.ready(self._now())):
+            if not place.outcome.done():
+                place.outcome.set_exception(_stalled_error())
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _stalled_error() -> DeviceStalled:
+    return DeviceStalled(
+        "the device does not answer; this replica is being replaced: try again shortly", RETRY_AFTER_STALL_S
+    )

@@ -6,14 +6,17 @@ costs, and was no faster on an H200 (3,810 against 4,380 requests/s).
 
 import asyncio
 import logging
+import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
-from typing import Any
+from time import monotonic, perf_counter
+from typing import Any, TypeVar
 
 import ray
 from ray import serve
+from ray.serve.context import _get_global_client as get_global_client
 from starlette.applications import Starlette
 
 from serve_app import http
@@ -29,10 +32,14 @@ from serve_app.config import (
 )
 from serve_app.decode import Decoder, Pixels
 from serve_app.engine import Prediction, load
-from serve_app.scheduler import Scheduler
+from serve_app.metrics import Metrics
+from serve_app.scheduler import Policy, Priority, Scheduler, Terms
 
 logger = logging.getLogger("ray.serve")
+T = TypeVar("T")
 DEFAULTS = UserConfig()
+END_AFTER_S = 1.0
+"""For the answers of those whom a hanging device would have kept waiting to be sent."""
 
 
 @serve.deployment(
@@ -58,7 +65,12 @@ class Classifier:
         self._decode = Decoder(checkpoint.spec.geometry, args.max_image_pixels, args.exif_orientation)
         self._decode_threads = ThreadPoolExecutor(num_threads, "decode")
         self._num_threads = num_threads
-        self._scheduler: Scheduler[Pixels, Prediction] = Scheduler(self._execute, DEFAULTS.max_batch_size)
+        self._metrics = Metrics()
+        self._scheduler: Scheduler[Pixels, Prediction] = Scheduler(
+            self._execute, _policy(DEFAULTS), self._metrics, num_threads, monotonic
+        )
+        self._request_timeout_s = _request_timeout_s()
+        self._is_ending = False
         logger.info(
             "Model %s: %s with weights %s (sha256 %s), %s on %s, %d CPU threads",
             *(self.model_name, self._spec.arch, self._spec.weights, self._spec.sha256[:12]),
@@ -87,14 +99,32 @@ class Classifier:
             return
         # Warm first, then switch: no request ever rides in a batch of a size that has not run. One
         # size at a time, so that live batches run in between.
-        loop = asyncio.get_running_loop()
+        warm_up_s = {}
         for size in self._engine.cold_sizes(config.buckets()):
-            await loop.run_in_executor(self._device_thread, self._engine.warm_up, size)
+            warm_up_s[size] = await self._on_device(self._engine.warm_up, size)
         self._refused = None
         self._user_config = config
         self.predict.set_max_batch_size(config.max_batch_size)  # type: ignore[attr-defined] # @serve.batch adds it
-        self._scheduler.configure(config.max_batch_size, config.batch_wait_timeout_s)
+        self._scheduler.configure(_policy(config), config.buckets(), warm_up_s)
         self.ready = True
+
+    async def check_health(self) -> None:
+        """Ray calls it every `health_check_period_s`; what it raises is why Ray replaces the replica.
+
+        A device that hangs ends the process: Ray would wait for it as for any other replica that stops, and
+        its GPU share be taken for as long.
+        """
+        times = self._scheduler.times
+        self._metrics.expect({bucket: times.predict(bucket, monotonic()) for bucket in times.buckets})
+        if self._scheduler.stalled:
+            if not self._is_ending:
+                self._is_ending = True
+                logger.critical("The device does not come back from a batch: this replica ends, to be replaced")
+                asyncio.get_running_loop().call_later(END_AFTER_S, os._exit, 1)
+            raise RuntimeError("the device does not come back from a batch")
+        if self._scheduler.isolation.is_failing:
+            # All that has run lately failed: are the images at fault, or the device?
+            await self._on_device(self._engine.warm_up, self._user_config.buckets()[0])
 
     @property
     def model_name(self) -> str:
@@ -122,13 +152,33 @@ class Classifier:
             "refused_user_config": self._refused,
         }
 
-    async def classify(self, data: bytes) -> http.Classification:
+    def terms(self, timeout_s: float | None, priority: Priority) -> Terms:
+        """The client's deadline, else the objective (which `batch` does not have), else Ray's request timeout."""
+        slo_ms = self._user_config.latency_slo_ms
+        if timeout_s is None and slo_ms is not None and priority is Priority.INTERACTIVE:
+            timeout_s = slo_ms / 1e3
+        return Terms(monotonic() + (timeout_s or self._request_timeout_s), priority)
+
+    def check_admission(self, terms: Terms) -> None:
+        self._scheduler.check(terms)
+
+    async def classify(self, data: bytes, terms: Terms) -> http.Classification:
         """One encoded image -> its prediction; the request path, one stage per line."""
         started = perf_counter()
-        pixels = await asyncio.get_running_loop().run_in_executor(self._decode_threads, self._decode, data)
-        decode_ms = (perf_counter() - started) * 1e3
-        scheduled = await self._scheduler.submit(pixels)
+        async with self._scheduler.admitted(terms) as place:
+            pixels = await self._decoded(data)
+            decode_ms = (perf_counter() - started) * 1e3
+            scheduled = await self._scheduler.execute(place, pixels)
         return http.Classification(scheduled.result, decode_ms, scheduled.queue_ms)
+
+    async def _decoded(self, data: bytes) -> Pixels:
+        def decode() -> tuple[Pixels, float]:
+            started = perf_counter()
+            return self._decode(data), perf_counter() - started
+
+        pixels, seconds = await asyncio.get_running_loop().run_in_executor(self._decode_threads, decode)
+        self._scheduler.admission.preparation.observe(seconds)
+        return pixels
 
     async def _execute(self, images: list[Pixels]) -> Sequence[Prediction | BaseException]:
         """Hand the scheduler's batch to `@serve.batch` in one turn of the loop, so that it stays one batch."""
@@ -148,7 +198,26 @@ class Classifier:
             loop.call_soon_threadsafe(self._scheduler.started)
             return self._engine.infer(images)
 
-        return await loop.run_in_executor(self._device_thread, infer)
+        return await self._on_device(infer)
+
+    async def _on_device(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._device_thread, work, *args)
+
+
+def _policy(config: UserConfig) -> Policy:
+    return Policy(
+        max_batch_size=config.max_batch_size,
+        batch_wait_timeout_s=config.batch_wait_timeout_s,
+        max_queue_size=config.queue_size,
+        latency_slo_s=None if config.latency_slo_ms is None else config.latency_slo_ms / 1e3,
+    )
+
+
+def _request_timeout_s() -> float:
+    """`http_options.request_timeout_s`, after which Ray cancels a request; infinite where there is none."""
+    client = get_global_client()
+    assert client is not None  # noqa: S101 - a replica has one
+    return float(client.http_config.request_timeout_s or math.inf)
 
 
 def _num_threads(args: Args) -> int:

@@ -19,13 +19,18 @@ class ConfigError(ValueError):
     """A setting that cannot work; the message names the key and the fix. Raised at start, never later."""
 
 
-class StubTimes(BaseModel):
-    """How long the stub device takes for a batch of n: `base_ms + per_image_ms * n`."""
+class Stub(BaseModel):
+    """How long the stub device takes for a batch of n, `base_ms + per_image_ms * n`; and what it fails on, to rehearse.
+
+    An image's class is the sum of its pixels, modulo the number of classes.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_ms: Annotated[float, Field(ge=0, le=60_000)] = 8.0
     per_image_ms: Annotated[float, Field(ge=0, le=60_000)] = 0.04
+    raise_on_class: Annotated[int | None, Field(ge=0, description="a batch with an image of this class raises")] = None
+    hang_on_class: Annotated[int | None, Field(ge=0, description="... never comes back")] = None
 
 
 class Args(BaseModel):
@@ -73,7 +78,7 @@ class Args(BaseModel):
     max_image_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] = 50_000_000
     max_images: Annotated[int, Field(ge=1, le=1024, description="files in one multipart request")] = 32
     max_top_k: Annotated[int, Field(ge=1, le=1000, description="largest top_k a request may ask for")] = 100
-    stub: StubTimes = StubTimes()
+    stub: Stub = Stub()
 
     @model_validator(mode="after")
     def _limits_agree(self) -> "Args":
@@ -95,6 +100,14 @@ class UserConfig(BaseModel):
         float,
         Field(ge=0, le=60, description="how long a free device lets the oldest image wait for company"),
     ] = 0.0
+    latency_slo_ms: Annotated[
+        float | None,
+        Field(gt=0, le=3_600_000, description="time in which a request is to be answered, unless it says; null: none"),
+    ] = None
+    max_queue_size: Annotated[
+        int | None,
+        Field(ge=1, le=1 << 20, description="images that may wait in a replica; null: 16 x max_batch_size"),
+    ] = None
     top_k: Annotated[int, Field(ge=1, le=1000, description="classes per image unless the request says")] = 5
     batch_buckets: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1024)], ...] | None,
@@ -110,6 +123,11 @@ class UserConfig(BaseModel):
         if self.batch_buckets[-1:] != (self.max_batch_size,):
             raise ValueError(f"batch_buckets must end in max_batch_size ({self.max_batch_size})")
         return self
+
+    @property
+    def queue_size(self) -> int:
+        """Images that may wait in a replica for its device."""
+        return self.max_queue_size or 16 * self.max_batch_size
 
     def buckets(self) -> tuple[int, ...]:
         """The batch sizes that are warmed and run."""
@@ -136,13 +154,16 @@ batches form."""
 
 
 def max_ongoing_requests(max_batch_size: int) -> int:
-    """Requests one replica works on at once: two full batches, one on the device and one collecting
-    behind it, and as many again in decode. Ray's default of 5 would cap every batch at 5."""
-    return 4 * max_batch_size
+    """Requests one replica has inside at once: twice its own queue, so that each comes as far as admission.
+
+    What Ray holds back beyond it waits unseen, first come first served, whatever its deadline. Ray's
+    default of 5 would cap every batch at 5.
+    """
+    return 32 * max_batch_size
 
 
 def max_queued_requests(max_batch_size: int) -> int:
-    """Requests that may wait for a replica before Ray answers 503; Ray's default is no bound at all."""
+    """Requests beyond those before Ray itself answers 503: the last line. Ray's default is no bound at all."""
     return 16 * max_batch_size
 
 

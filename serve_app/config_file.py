@@ -246,12 +246,12 @@ def _check_queue(knobs: _Knobs, at: str) -> Iterator[Finding]:
             f"max_batch_size ({size}) is above max_ongoing_requests ({ongoing}), so no batch could ever be "
             f"full; set max_ongoing_requests to {max_ongoing_requests(size)}",
         )
-    elif ongoing < 2 * size:
+    elif ongoing < (needed := knobs.user_config.queue_size + 2 * size):
         yield Finding(
             "warning",
             f"{at}.max_ongoing_requests",
-            f"{ongoing} requests do not fill a second batch of {size} while the first is on the device; "
-            f"set max_ongoing_requests to {max_ongoing_requests(size)}",
+            f"Ray holds back what is above {ongoing} requests, unseen by admission, whatever their deadlines; for a "
+            f"queue of {knobs.user_config.queue_size} and two batches set max_ongoing_requests to at least {needed}",
         )
     if knobs.deployment.get("max_queued_requests", 0) == -1:
         yield Finding(
@@ -285,12 +285,13 @@ def _check_autoscaling(knobs: _Knobs, at: str) -> Iterator[Finding]:
             f"a target of {target:g} makes one full batch of {knobs.max_batch_size} look like an overload "
             f"{knobs.max_batch_size / target:.0f} times the target; set it to {math.ceil(1.5 * knobs.max_batch_size)}",
         )
-    if target > knobs.max_ongoing_requests:
+    most = min(knobs.max_ongoing_requests, knobs.user_config.queue_size + knobs.max_batch_size)
+    if target > most:
         yield Finding(
             "error",
             key,
-            f"a replica never works on more than max_ongoing_requests ({knobs.max_ongoing_requests}), so it never "
-            f"reaches a target of {target:g}, and nothing scales up; lower the target or raise max_ongoing_requests",
+            f"a replica never has more than {most} requests inside (max_ongoing_requests, or its queue and a batch), "
+            f"so it never reaches a target of {target:g}, and nothing scales up; lower the target or raise those",
         )
 
 

@@ -133,15 +133,15 @@ BROKEN = [
     Broken("a key like nothing known", ((("zzz",), 1),), "zzz", "known here: applications"),
     Broken(
         "max_batch_size above max_ongoing_requests",
-        (((*USER_CONFIG, "max_batch_size"), 65),),
+        (((*USER_CONFIG, "max_batch_size"), 513),),
         f"{AT}.max_ongoing_requests",
-        "set max_ongoing_requests to 260",
+        "set max_ongoing_requests to 16416",
     ),
     Broken(
         "max_batch_size above the default of max_ongoing_requests",
-        (((*DEPLOYMENT, "max_ongoing_requests"), ABSENT), ((*USER_CONFIG, "max_batch_size"), 65)),
+        (((*DEPLOYMENT, "max_ongoing_requests"), ABSENT), ((*USER_CONFIG, "max_batch_size"), 513)),
         f"{AT}.max_ongoing_requests",
-        "set max_ongoing_requests to 260",
+        "set max_ongoing_requests to 16416",
     ),
     Broken(
         "max_queued_requests without bound",
@@ -170,9 +170,15 @@ BROKEN = [
     ),
     Broken(
         "autoscaling with a target above max_ongoing_requests",
-        autoscaling(target_ongoing_requests=65),
+        (*autoscaling(target_ongoing_requests=65), ((*DEPLOYMENT, "max_ongoing_requests"), 64)),
         f"{AT}.autoscaling_config.target_ongoing_requests",
-        "lower the target or raise max_ongoing_requests",
+        "a replica never has more than 64 requests inside (max_ongoing_requests",
+    ),
+    Broken(
+        "autoscaling with a target above what the queue and a batch hold",
+        autoscaling(target_ongoing_requests=273),
+        f"{AT}.autoscaling_config.target_ongoing_requests",
+        "a replica never has more than 272 requests inside (max_ongoing_requests",
     ),
     Broken(
         "autoscaling with more at least than at most",
@@ -353,10 +359,10 @@ def test_three_thirds_share_one_gpu_however_they_are_rounded() -> None:
     assert check(thirds, Resources(gpus=1)) == []
 
 
-def test_a_queue_of_less_than_two_batches_is_only_a_warning() -> None:
+def test_requests_that_ray_holds_back_from_admission_are_only_a_warning() -> None:
     (finding,) = check(changed(LOCAL, ((*USER_CONFIG, "max_batch_size"), 33)))
     assert (finding.level, finding.key) == ("warning", f"{AT}.max_ongoing_requests")
-    assert "set max_ongoing_requests to 132" in finding.message
+    assert "for a queue of 528 and two batches set max_ongoing_requests to at least 594" in finding.message
 
 
 def test_an_application_of_someone_else_is_left_alone() -> None:
@@ -521,7 +527,7 @@ def test_the_command_shows_an_error_with_its_key_and_exits_with_1(misspelt: Path
 def test_the_command_exits_with_0_where_there_are_only_warnings(short_queue: Path) -> None:
     result = serve_app_check(short_queue)
     assert result.exit_code == 0
-    assert f"warning {AT}.max_ongoing_requests: 64 requests" in result.output
+    assert f"warning {AT}.max_ongoing_requests: Ray holds back" in result.output
     assert f"{short_queue}: valid\n" in result.output
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import serve_app
 
-GLUE = ("app", "classifier", "config_file", "cli.check", "bench.baselines.plain", "bench.baselines.tutorial")
+GLUE = ("app", "classifier", "metrics", "config_file", "cli.check", "bench.baselines.plain", "bench.baselines.tutorial")
 # Runs when it is imported.
 COMMAND = ("__main__",)
 # What `serve-app run` keeps in memory for as long as the service runs.

@@ -39,8 +39,8 @@ applications:
       precision: {precision} # as measured
     deployments:
       - name: Classifier
-        max_ongoing_requests: {max_ongoing} # 4 x max_batch_size; {mean_ongoing:.1f} are inside on average at that rate
-        max_queued_requests: {max_queued} # 16 x max_batch_size: {queue_s:.1f} s of a replica's work, then 503
+        max_ongoing_requests: {max_ongoing} # 32 x max_batch_size; {mean_ongoing:.1f} are inside on average at that rate
+        max_queued_requests: {max_queued} # 16 x max_batch_size, beyond those: the last line
         graceful_shutdown_timeout_s: {shutdown}
         autoscaling_config:
           min_replicas: {min_replicas} # {why_min}
@@ -50,6 +50,7 @@ applications:
 {resources}
         user_config:
           # The most able size within 5 % of the best rate whose full batch fits the bound twice. {why_no_more}
+          latency_slo_ms: {bound:g} # the bound given: what would be late is refused, with 503 and Retry-After
           max_batch_size: {max_batch_size} # requests/s that hold the bound, by size: {held}
           batch_buckets: {buckets} # a batch is padded to the next of these; ms (~: between two measured): {bucket_ms}
           batch_wait_timeout_s: 0 # a free device takes what waits; a busy one collects meanwhile
@@ -106,7 +107,6 @@ def render(plan: Plan, origin: Origin) -> str:
         max_ongoing=plan.max_ongoing_requests,
         mean_ongoing=plan.outcome.mean_ongoing,
         max_queued=plan.max_queued_requests,
-        queue_s=plan.max_queued_requests / plan.capacity_per_s,
         min_replicas=plan.min_replicas,
         why_min=_why_min(plan, origin.target_rate_per_s),
         max_replicas=plan.max_replicas,

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from serve_app.cli import ports
+from serve_app.middleware import HTTP_CALLBACK
 
 RUN_ID = "SERVE_APP_RUN_ID"
 """Environment variable that every process of this run inherits: how they are found at the end."""
@@ -110,6 +111,8 @@ def _checked(path: Path, port: int | None) -> dict[str, Any]:
 
 def _serve(content: dict[str, Any], proxy: str, start_timeout_s: float) -> int:
     os.environ.setdefault("RAY_SERVE_BATCH_SIZE_BUCKETS", BATCH_SIZE_BUCKETS)
+    for name, value in HTTP_CALLBACK.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray import serve

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from serve_app.decode import Pixels
-from serve_app.engine.base import Engine, Normalise, blank, top_classes
+from serve_app.engine.base import Engine, Normalise, Prediction, blank, top_classes
 from serve_app.weights import Checkpoint
 
 
@@ -32,6 +32,13 @@ class CudaEngine(Engine):
 
     def _blank(self) -> Pixels:
         return blank(self._geometry)
+
+    def infer(self, images: Sequence[Pixels]) -> list[Prediction]:
+        try:
+            return super().infer(images)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()  # the parts of the batch, which run next, may need blocks of other sizes
+            raise
 
     def _copy_in(self, images: Sequence[Pixels], bucket: int) -> torch.Tensor:
         staging = self._staging_buffer(bucket)

@@ -1,25 +1,26 @@
-"""A device that only takes its time: for load tests of everything but the model.
+"""A device that only takes its time, and fails when told to: for tests of everything but the model.
 
 Its answer follows from the pixels, so a test sees whether each caller got its own.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from serve_app.config import StubTimes
+from serve_app.config import Stub
 from serve_app.decode import Pixels
 from serve_app.engine.base import Engine
 
 
 class StubEngine(Engine):
-    def __init__(self, times: StubTimes, num_classes: int, top_k: int) -> None:
+    def __init__(self, stub: Stub, num_classes: int, top_k: int) -> None:
         super().__init__(top_k)
         self.device = "stub"
         self.precision = "none"
-        self._times = times
+        self._stub = stub
         self._num_classes = num_classes
 
     def _blank(self) -> Pixels:
@@ -30,7 +31,11 @@ class StubEngine(Engine):
         return torch.tensor([int(image.sum(dtype=np.int64)) % self._num_classes for image in images])
 
     def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        time.sleep((self._times.base_ms + self._times.per_image_ms * len(pixels)) / 1e3)
+        time.sleep((self._stub.base_ms + self._stub.per_image_ms * len(pixels)) / 1e3)
+        if self._stub.raise_on_class in pixels.tolist():
+            raise RuntimeError(f"this stub device fails on images of class {self._stub.raise_on_class}")
+        if self._stub.hang_on_class in pixels.tolist():
+            threading.Event().wait()
         class_ids = (pixels[:, None] + torch.arange(self._top_k)) % self._num_classes
         scores = (0.5 ** torch.arange(1, self._top_k + 1)).expand(len(pixels), -1)
         return scores, class_ids

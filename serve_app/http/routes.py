@@ -9,6 +9,7 @@ GET  /v2/models/{name}   what the checkpoint says of itself, and where it runs
 
 import asyncio
 import logging
+import math
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -33,10 +34,15 @@ from serve_app.errors import (
 )
 from serve_app.http.body import Upload, read_uploads
 from serve_app.http.service import Classification, Service
+from serve_app.scheduler import Priority, Terms
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+TIMEOUT_HEADER = "x-request-timeout-seconds"
+"""Ray Serve's own: when it has passed, Ray cancels the request (_private/constants.py)."""
+PRIORITY_HEADER = "x-request-priority"
+PLAIN_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}")
 STAGES = ("decode", "queue", "device")
 
 
@@ -46,8 +52,10 @@ def build_app(service: Service) -> Starlette:
     async def classify(request: Request) -> Response:
         _require_ready(service)
         top_k = _parse_top_k(request, service)
+        terms = _parse_terms(request, service)
+        service.check_admission(terms)  # before the body is read
         uploads = await read_uploads(request, service.args)
-        outcomes = await _classify_all(uploads, service)
+        outcomes = await _classify_all(uploads, service, terms)
         return _answer(request, service, uploads, outcomes, top_k)
 
     async def live(_: Request) -> Response:
@@ -101,7 +109,19 @@ def _parse_top_k(request: Request, service: Service) -> int:
     return int(values[0])
 
 
-async def _classify_all(uploads: Sequence[Upload], service: Service) -> list[Classification | RequestError]:
+def _parse_terms(request: Request, service: Service) -> Terms:
+    timeout = request.headers.get(TIMEOUT_HEADER)
+    if timeout is not None and not (PLAIN_NUMBER.fullmatch(timeout) and float(timeout) > 0):
+        raise BadParameter(f"{TIMEOUT_HEADER} must be a number of seconds above 0, e.g. 0.25")
+    priority = request.headers.get(PRIORITY_HEADER, Priority.INTERACTIVE.name).upper()
+    if priority not in Priority.__members__:
+        raise BadParameter(f"{PRIORITY_HEADER} must be one of {', '.join(Priority.__members__).lower()}")
+    return service.terms(None if timeout is None else float(timeout), Priority[priority])
+
+
+async def _classify_all(
+    uploads: Sequence[Upload], service: Service, terms: Terms
+) -> list[Classification | RequestError]:
     """One outcome per upload, in order; a bug in any of them is raised."""
 
     async def outcome(upload: Upload) -> Classification | RequestError:
@@ -110,7 +130,7 @@ async def _classify_all(uploads: Sequence[Upload], service: Service) -> list[Cla
                 raise BodyTooLarge(f"an image may have at most {service.args.max_image_bytes:,} bytes")
             if not upload.data:
                 raise EmptyBody("the file is empty")
-            return await service.classify(bytes(upload.data))
+            return await service.classify(bytes(upload.data), terms)
         except RequestError as error:
             return error
 
@@ -145,10 +165,11 @@ def _answer(
             "error": f"none of the {len(errors)} images could be classified; see images",
             "code": errors[0].code,
         }
+    headers = {"server-timing": ", ".join(f"{stage};dur={ms}" for stage, ms in slowest.items())}
     return JSONResponse(
         body,
         status_code=200 if succeeded else errors[0].status,
-        headers={"server-timing": ", ".join(f"{stage};dur={ms}" for stage, ms in slowest.items())},
+        headers=headers if succeeded else headers | _retry_after(errors),
     )
 
 
@@ -182,7 +203,15 @@ def _request_id(request: Request) -> str:
 
 async def _request_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)  # noqa: S101 - registered for this class
-    return JSONResponse({"error": error.message, "code": error.code}, status_code=error.status)
+    return JSONResponse(
+        {"error": error.message, "code": error.code}, status_code=error.status, headers=_retry_after([error])
+    )
+
+
+def _retry_after(errors: Sequence[RequestError]) -> dict[str, str]:
+    """Whole seconds, as RFC 9110 has it, and at least one; nothing where to try again does not help."""
+    seconds = max((error.retry_after_s for error in errors if error.retry_after_s is not None), default=None)
+    return {} if seconds is None else {"retry-after": str(max(1, math.ceil(seconds)))}
 
 
 async def _http_exception(_: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from serve_app.config import Args
 from serve_app.engine.base import Prediction
+from serve_app.scheduler import Priority, Terms
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,14 @@ class Service(Protocol):
         """The model as JSON: the checkpoint's account of itself, and where it runs."""
         ...
 
-    async def classify(self, data: bytes) -> Classification:
-        """Decode, batch, infer. Raises RequestError for what the client can mend."""
+    def terms(self, timeout_s: float | None, priority: Priority) -> Terms:
+        """Those of a request that has just come; the deadline is the server's where the client names none."""
+        ...
+
+    def check_admission(self, terms: Terms) -> None:
+        """Raise RequestError if an image of these terms would be refused now."""
+        ...
+
+    async def classify(self, data: bytes, terms: Terms) -> Classification:
+        """Admit, decode, batch, infer. Raises RequestError for what the client can mend."""
         ...

@@ -36,7 +36,7 @@ def test_a_tight_bound_takes_smaller_batches_than_a_loose_one() -> None:
 def test_the_knobs_agree() -> None:
     plan = chosen()
     assert plan.buckets[-1] == plan.max_batch_size
-    assert 1 <= plan.target_ongoing_requests <= plan.max_ongoing_requests < plan.max_queued_requests
+    assert 1 <= plan.target_ongoing_requests <= plan.max_ongoing_requests
     assert plan.slots == LAPTOP.cores // 4
     assert (plan.min_replicas, plan.max_replicas) == (1, plan.slots)
     assert plan.num_gpus == 0

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from serve_app.config import Args, ConfigError, StubTimes
+from serve_app.config import Args, ConfigError, Stub
 from serve_app.engine import create
 from serve_app.engine.base import Normalise, blank, top_classes
 from serve_app.engine.cpu import CpuEngine
@@ -17,7 +17,7 @@ def checkpoint() -> Checkpoint:
 
 
 def stub(top_k: int = 1) -> StubEngine:
-    return StubEngine(StubTimes(base_ms=0, per_image_ms=0), num_classes=10, top_k=top_k)
+    return StubEngine(Stub(base_ms=0, per_image_ms=0), num_classes=10, top_k=top_k)
 
 
 # --- warming -------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_cpu_means_the_cpu_where_there_is_a_gpu(checkpoint: Checkpoint, monkeypa
 
 @pytest.mark.parametrize(("max_top_k", "num_classes"), [(3, 3), (100, 10)])
 def test_no_more_classes_are_given_than_there_are(checkpoint: Checkpoint, max_top_k: int, num_classes: int) -> None:
-    args = Args(device="stub", max_top_k=max_top_k, stub=StubTimes(base_ms=0, per_image_ms=0))
+    args = Args(device="stub", max_top_k=max_top_k, stub=Stub(base_ms=0, per_image_ms=0))
     engine = create(args, checkpoint, num_threads=1)
     engine.warm_up(1)
     assert len(engine.infer([np.zeros((1, 1, 3), np.uint8)])[0].class_ids) == num_classes

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from serve_app.config import StubTimes
+from serve_app.config import Stub
 from serve_app.decode import Pixels
 from serve_app.engine.base import Prediction
 from serve_app.engine.stub import StubEngine
 
 NUM_CLASSES = 10
-NO_TIME = StubTimes(base_ms=0, per_image_ms=0)
+NO_TIME = Stub(base_ms=0, per_image_ms=0)
 
 
 def image(value: int) -> Pixels:
@@ -17,7 +17,7 @@ def image(value: int) -> Pixels:
     return pixels
 
 
-def infer(images: list[Pixels], times: StubTimes = NO_TIME, top_k: int = 4, warm: int = 16) -> list[Prediction]:
+def infer(images: list[Pixels], times: Stub = NO_TIME, top_k: int = 4, warm: int = 16) -> list[Prediction]:
     engine = StubEngine(times, NUM_CLASSES, top_k)
     engine.warm_up(warm)
     return engine.infer(images)
@@ -53,5 +53,5 @@ def test_a_batch_has_its_size_without_padding() -> None:
 def test_a_batch_takes_the_times_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("serve_app.engine.stub.time.sleep", slept.append)
-    infer([image(0)] * 5, StubTimes(base_ms=8, per_image_ms=0.5))
+    infer([image(0)] * 5, Stub(base_ms=8, per_image_ms=0.5))
     assert slept[-1] == pytest.approx(0.0105)

@@ -1,6 +1,7 @@
 """A service without Ray, a model or a decoder: what an image is worth follows from its bytes."""
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from serve_app.config import Args
 from serve_app.engine.base import Prediction
 from serve_app.http import Classification
+from serve_app.scheduler import Priority, Terms
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -29,6 +31,8 @@ class FakeService:
     labels: tuple[str, ...] = LABELS
     replica: str = "r-1"
     raises: Mapping[bytes, Exception] = field(default_factory=dict)
+    refuses: Exception | None = None
+    asked: list[Terms] = field(default_factory=list)
     seen: list[bytes] = field(default_factory=list)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: list[bytes] = field(default_factory=list)
@@ -36,8 +40,16 @@ class FakeService:
     def metadata(self) -> dict[str, Any]:
         return {"name": self.model_name, "device": "fake"}
 
-    async def classify(self, data: bytes) -> Classification:
+    def terms(self, timeout_s: float | None, priority: Priority) -> Terms:
+        return Terms(math.inf if timeout_s is None else timeout_s, priority)
+
+    def check_admission(self, terms: Terms) -> None:
+        if self.refuses:
+            raise self.refuses
+
+    async def classify(self, data: bytes, terms: Terms) -> Classification:
         self.seen.append(data)
+        self.asked.append(terms)
         if error := self.raises.get(data):
             raise error
         if data == b"hang":

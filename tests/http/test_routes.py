@@ -8,8 +8,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from serve_app import __version__, errors
+from serve_app.config import Args
 from serve_app.errors import BodyTooLarge, RequestError, UnreadableImage
 from serve_app.http import build_app
+from serve_app.scheduler import Priority, Terms
 from tests.http.asgi import Exchange
 from tests.http.service import LABELS, FakeService
 
@@ -301,3 +303,56 @@ def test_an_image_that_is_refused_does_not_cancel_the_others() -> None:
         ["code", "error", "name"],
         ["batch_size", "classes", "name", "timings_ms"],
     ]
+
+
+def test_without_headers_a_request_is_interactive_and_the_server_sets_its_deadline() -> None:
+    service = FakeService()
+    assert post(service).status_code == 200
+    assert service.asked == [Terms()]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0.25", 0.25), ("3", 3.0), (".5", 0.5), ("2.", 2.0), ("999999999", 999_999_999)]
+)
+def test_a_request_names_its_deadline_and_priority(text: str, seconds: float) -> None:
+    service = FakeService()
+    assert post(service, x_request_timeout_seconds=text, x_request_priority="Batch").status_code == 200
+    assert service.asked == [Terms(seconds, Priority.BATCH)]
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.0", "-1", "nan", "inf", "1e3", "1s", "1,5", "0x1", "1" * 400, "١"])
+def test_a_deadline_that_is_no_positive_number_is_refused(text: str) -> None:
+    service = FakeService()
+    response = post(service, x_request_timeout_seconds=text.encode())
+    assert refusal(response) == (400, "bad_parameter")
+    assert "x-request-timeout-seconds" in response.json()["error"]
+    assert service.seen == []
+
+
+@pytest.mark.parametrize("text", ["", "high", "0", "interactive, batch"])
+def test_an_unknown_priority_is_refused_with_those_that_there_are(text: str) -> None:
+    response = post(x_request_priority=text)
+    assert refusal(response) == (400, "bad_parameter")
+    assert "interactive, batch" in response.json()["error"]
+
+
+@pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (1.0, "1"), (1.01, "2"), (0.0, "1")])
+def test_a_refusal_at_the_door_says_when_to_come_back_and_reads_nothing(seconds: float, header: str) -> None:
+    service = FakeService(refuses=errors.Overloaded("later", seconds), args=Args(max_image_bytes=1))
+    response = post(service, content=b"more than one byte")
+    assert refusal(response) == (503, "overloaded")
+    assert response.headers["retry-after"] == header
+    assert service.seen == []
+
+
+def test_an_error_that_does_not_pass_with_time_has_no_retry_after() -> None:
+    assert "retry-after" not in post(failing(UnreadableImage("no")), content=b"bad").headers
+
+
+def test_of_several_images_all_refused_the_longest_wait_is_told() -> None:
+    service = FakeService(raises={b"1": errors.Overloaded("later", 2.5), b"2": errors.QueueFull("later", 6.2)})
+    files = [("file", (name, name.encode())) for name in ("1", "2")]
+    response = client(service).post("/v1/classify", files=files)
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "7"
+    assert [image["code"] for image in response.json()["images"]] == ["overloaded", "queue_full"]

@@ -10,10 +10,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,15 @@ class Service:
         """All at once, one request each; the answers in order."""
         return asyncio.run(self._post(images, query))
 
+    def send(self, *requests: "Sent") -> "list[Received]":
+        """All at once, each on a connection of its own; what came back, in order."""
+
+        async def send_all() -> list[Received]:
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+                return await asyncio.gather(*(send(session, self.url + "/v1/classify", each) for each in requests))
+
+        return asyncio.run(send_all())
+
     async def _get(self, path: str) -> Answer:
         async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:
             return response.status, await response.json()
@@ -116,6 +125,28 @@ class Service:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as session:
             return await asyncio.gather(*(post(session, self.url + "/v1/classify" + query, i) for i in images))
+
+    def deploy(self, content: dict[str, Any]) -> None:
+        """`serve deploy`, to this instance. Returns when Ray has taken it, not when it is in force."""
+        path = self.log.with_name("changed.yaml")
+        path.write_text(yaml.safe_dump(content))
+        address = re.search(r"serve deploy -a (\S+)", self.output)
+        assert address is not None
+        subprocess.run(
+            [BIN / "serve", "deploy", "-a", address[1], path],
+            env={**os.environ, "RAY_AUTH_MODE": "token"},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def replica_pids(self) -> set[int]:
+        found = set()
+        for process in self.leftover_processes():
+            with suppress(psutil.Error):
+                if "ServeReplica" in " ".join(process.cmdline()):
+                    found.add(process.pid)
+        return found
 
     # --- metrics ----------------------------------------------------------------------------
 
@@ -146,6 +177,37 @@ class Service:
                 samples = [s for family in families for s in family.samples if s.name == f"ray_{name}"]
                 total += sum(sample.value for sample in samples)
         return total
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request: an image, and what it asks for. `leaves_after_s`: its client closes the connection then."""
+
+    image: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    leaves_after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Received:
+    """An answer. `status` 0: the client left before there was one."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def code(self) -> str | None:
+        return self.body.get("code")
+
+
+async def send(session: aiohttp.ClientSession, url: str, sent: Sent) -> Received:
+    timeout = aiohttp.ClientTimeout(total=sent.leaves_after_s)
+    try:
+        async with session.post(url, data=sent.image, headers=sent.headers, timeout=timeout) as response:
+            return Received(response.status, response.headers, await response.json())
+    except TimeoutError:
+        return Received(0)
 
 
 async def post(session: aiohttp.ClientSession, url: str, image: bytes) -> Answer:

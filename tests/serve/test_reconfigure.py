@@ -1,45 +1,42 @@
 """A new `user_config` on a living service: same replica, no failed request."""
 
-import os
-import re
-import subprocess
 import threading
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tests.serve.service import BIN, Answer, Service, config, running, statuses
+from tests.serve.service import Answer, Service, config, running, statuses
 
 
 def test_batch_settings_change_live_without_a_restart_or_a_failed_request(
-    tmp_path: Path, samples: dict[int, bytes]
+    samples: dict[int, bytes],
 ) -> None:
     content = config(user_config={"max_batch_size": 2, "top_k": 5})
     with running(content) as service:
         before = service.post(samples[7])[0][1]
+        pids = service.replica_pids()
         load = _Load(service, samples[7])
         changed = deepcopy(content)
-        changed["applications"][0]["deployments"][0]["user_config"] = {"max_batch_size": 20, "top_k": 3}
-        _deploy(service, changed, tmp_path)
+        new = {"max_batch_size": 20, "batch_wait_timeout_s": 0.01, "latency_slo_ms": 20_000.0, "top_k": 3}
+        changed["applications"][0]["deployments"][0]["user_config"] = new
+        service.deploy(changed)
         load.until(lambda answers: answers[-1][1]["images"][0]["classes"][3:] == [])
         answers = load.stop()
 
         assert statuses(answers) == {200: len(answers)}
         assert {body["replica"] for _, body in answers} == {before["replica"]}
+        assert service.replica_pids() == pids
+        assert len(pids) == 1
         _, model = service.get("/v2/models/digits")
-        defaults = {"batch_wait_timeout_s": 0.0, "batch_buckets": None}
-        assert model["batching"] == {"max_batch_size": 20, "top_k": 3, **defaults}
+        assert model["batching"] == {**new, "max_queue_size": None, "batch_buckets": None}
 
 
-def test_a_wrong_user_config_is_refused_and_the_service_goes_on(tmp_path: Path, samples: dict[int, bytes]) -> None:
+def test_a_wrong_user_config_is_refused_and_the_service_goes_on(samples: dict[int, bytes]) -> None:
     content = config(user_config={"max_batch_size": 2})
     with running(content) as service:
         before = service.post(samples[7])[0][1]
         changed = deepcopy(content)
         changed["applications"][0]["deployments"][0]["user_config"] = {"max_batch_sise": 4}
-        _deploy(service, changed, tmp_path)
+        service.deploy(changed)
         load = _Load(service, samples[7])
         load.until(lambda _: service.get("/v2/models/digits")[1]["refused_user_config"] is not None)
         answers = load.stop()
@@ -79,17 +76,3 @@ class _Load:
         self._stop.set()
         self._thread.join()
         return self._answers
-
-
-def _deploy(service: Service, content: dict[str, Any], folder: Path) -> None:
-    path = folder / "changed.yaml"
-    path.write_text(yaml.safe_dump(content))
-    address = re.search(r"serve deploy -a (\S+)", service.output)
-    assert address is not None
-    subprocess.run(
-        [BIN / "serve", "deploy", "-a", address[1], path],
-        env={**os.environ, "RAY_AUTH_MODE": "token"},
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )

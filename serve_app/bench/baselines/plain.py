@@ -19,6 +19,7 @@ from serve_app import http
 from serve_app.config import GIL_SWITCH_INTERVAL_S, Args, UserConfig, resolve_num_threads
 from serve_app.decode import Decoder, Pixels
 from serve_app.engine import Prediction, load
+from serve_app.scheduler import Priority, Terms
 
 
 class PlainArgs(BaseModel):
@@ -63,7 +64,13 @@ class Plain:
     def metadata(self) -> dict[str, Any]:
         return {**self._spec.metadata(), "device": self._engine.device, "precision": self._engine.precision}
 
-    async def classify(self, data: bytes) -> http.Classification:
+    def terms(self, timeout_s: float | None, priority: Priority) -> Terms:
+        return Terms()
+
+    def check_admission(self, terms: Terms) -> None:
+        """Everybody comes in."""
+
+    async def classify(self, data: bytes, terms: Terms) -> http.Classification:
         started = perf_counter()
         pixels = await asyncio.get_running_loop().run_in_executor(self._decode_threads, self._decode, data)
         decode_ms = (perf_counter() - started) * 1e3

@@ -91,12 +91,17 @@ def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def load_panels(report: Report) -> list[Panel]:
-    return [_latency, _answered, _batch_size, _stages]
+    return [_latency, _answered, _batch_size, _stages, *([_missed] if report.get("deadlines_ms") else [])]
 
 
 def _rows(report: Report) -> tuple[str, list[float], list[dict[str, Any]]]:
-    """The open loop's rows by rate; where there are none, the closed loop's by concurrency."""
+    """The open loop's rows by rate; where there are none, the closed loop's by concurrency.
+
+    Of rates that were sent with deadlines untold and told, the latter.
+    """
     open_loop = [row for row in report["rows"] if row["rate_per_s"] is not None]
+    told = [row for row in open_loop if row.get("deadlines_told")]
+    open_loop = told or open_loop
     key, label = ("rate_per_s", "offered, requests/s") if open_loop else ("concurrency", "requests in flight")
     rows = sorted(open_loop or report["rows"], key=lambda row: float(row[key]))
     return label, [row[key] for row in rows], rows
@@ -109,11 +114,11 @@ def _latency(axes: Axes, report: Report) -> None:
     if report["p99_bound_ms"]:
         axes.axhline(report["p99_bound_ms"], color="black", linestyle="--", linewidth=1, label="bound")
     axes.set(xlabel=label, ylabel="latency, ms", yscale="log", title="Latency")
-    _plain_numbers(axes)
+    plain_numbers(axes)
     axes.legend()
 
 
-def _plain_numbers(axes: Axes) -> None:
+def plain_numbers(axes: Axes) -> None:
     """On a logarithmic axis: 60, not 6 x 10^1."""
     axes.yaxis.set_major_formatter(ScalarFormatter())
     low, high = axes.get_ylim()
@@ -145,6 +150,18 @@ def _stages(axes: Axes, report: Report) -> None:
     _stacked(axes, list(told), list(told.values()))
     axes.set(xlabel=label, ylabel="mean ms", title="Time by stage")
     axes.tick_params(axis="x", rotation=45)
+
+
+def _missed(axes: Axes, report: Report) -> None:
+    """Of each deadline, told and untold, the share of the requests that missed it."""
+    for told, style in ((False, ":"), (True, "-")):
+        rows = sorted((row for row in report["rows"] if row["deadlines_told"] is told), key=lambda r: r["rate_per_s"])
+        for deadline in rows[0]["deadlines"] if rows else ():
+            missed = [row["deadlines"][deadline]["missed_percent"] for row in rows]
+            label = f"{deadline} ms, {'told' if told else 'untold'}"
+            axes.plot([row["rate_per_s"] for row in rows], missed, style, marker="o", markersize=3, label=label)
+    axes.set(xlabel="offered, requests/s", ylabel="missed, %", title="Deadlines", ylim=(0, None))
+    axes.legend()
 
 
 # --- forward -------------------------------------------------------------------------------------
@@ -230,7 +247,7 @@ def _compared(figure: str) -> Panel:
         axes.set(xlabel="offered, requests/s", ylabel=COMPARED[figure], title=f"Open loop: {COMPARED[figure]}")
         if figure.endswith("_ms"):
             axes.set(yscale="log")
-            _plain_numbers(axes)
+            plain_numbers(axes)
         axes.legend(fontsize=7)
 
     return panel

@@ -3,33 +3,24 @@
 Several, so that they are not what a test measures: one process sends 3,700 to 9,200 requests/s of 100 kB.
 """
 
-import asyncio
-import gc
-import json
 import multiprocessing
-import resource
-import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-import aiohttp
 import numpy as np
 import numpy.typing as npt
-import uvloop
 
 from serve_app.bench import machine
-from serve_app.bench.arrivals import poisson
-from serve_app.bench.samples import STAGES, Samples
+from serve_app.bench.arrivals import Step, dealt, piecewise, poisson
+from serve_app.bench.samples import Samples
+from serve_app.bench.sender import MAX_IN_FLIGHT, Share, work
 
-MAX_IN_FLIGHT = 16_384  # of all processes: the ports of an address are 28,000
 START_DELAY_S = 0.2  # until every process knows when the run starts
 POLL_S = 0.1
 ENDED = "a process of the load generator ended; see its message above"
-NOT_SENT = "not sent"
-"""Status of what was due while MAX_IN_FLIGHT requests had no answer yet."""
 
 
 class GeneratorError(RuntimeError):
@@ -38,32 +29,22 @@ class GeneratorError(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """What to send, and for how long. Either `rate_per_s` (open loop) or `concurrency` (closed loop)."""
+    """What to send, and for how long: `rate_per_s` or `steps` (open loop), or `concurrency` (closed loop)."""
 
     url: str
     duration_s: float
     warm_up_s: float = 0.0
     """Before what is counted, at the same rate."""
     rate_per_s: float | None = None
+    steps: tuple[Step, ...] = ()
+    """Rates one after the other, from 0 on: no warm-up, and `duration_s` is theirs together."""
     concurrency: int | None = None
     seed: int = 0
     timeout_s: float = 30.0
-
-
-@dataclass(frozen=True)
-class _Share:
-    """One process' part of a run."""
-
-    url: str
-    times: npt.NDArray[np.float64]
-    """float64 (n,): when to send, in seconds from 0; empty in a closed loop."""
-    concurrency: int
-    """0 in an open loop."""
-    begin_s: float
-    end_s: float
-    seed: int
-    timeout_s: float
-    max_in_flight: int
+    deadlines_ms: tuple[float, ...] = ()
+    """Open loop: each request is judged by one of these, in equal shares."""
+    deadlines_told: bool = True
+    """Whether it also says so to the service."""
 
 
 class Generator:
@@ -75,7 +56,7 @@ class Generator:
         self._processes = []
         for _ in range(num_processes):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, tuple(images)), daemon=True)
+            process = context.Process(target=work, args=(theirs, tuple(images)), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
@@ -121,17 +102,18 @@ class Generator:
         except (EOFError, OSError) as error:
             raise GeneratorError(ENDED) from error
 
-    def _shares(self, run: Run) -> list[_Share]:
+    def _shares(self, run: Run) -> list[Share]:
         """The arrivals dealt out in turn: the same seed sends at the same times, however many processes there are."""
         count = len(self._processes)
-        times = np.empty(0)
-        if run.rate_per_s is not None:
-            times = poisson(run.rate_per_s, run.warm_up_s, run.duration_s, run.seed)
+        times = arrivals(run)
+        deadlines_ms = dealt(run.deadlines_ms, times, run.seed)
         total = run.concurrency or 0
         return [
-            _Share(
+            Share(
                 url=run.url,
                 times=times[i::count],
+                deadlines_ms=deadlines_ms[i::count],
+                deadlines_told=run.deadlines_told,
                 concurrency=len(range(i, total, count)),
                 begin_s=-run.warm_up_s,
                 end_s=run.duration_s,
@@ -143,145 +125,15 @@ class Generator:
         ]
 
 
+def arrivals(run: Run) -> npt.NDArray[np.float64]:
+    """float64 (n,): when to send in an open loop; empty for a closed one."""
+    if run.steps:
+        return piecewise(run.steps, run.seed)
+    if run.rate_per_s is not None:
+        return poisson(run.rate_per_s, run.warm_up_s, run.duration_s, run.seed)
+    return np.empty(0)
+
+
 def default_processes() -> int:
     """Of the generator: one sends thousands of requests/s of 100 kB, and the service needs cores too."""
     return max(1, min(8, machine.num_cores() // 4))
-
-
-# --- in a process of the generator ---------------------------------------------------------------
-
-
-@dataclass
-class _Log:
-    """Rows of Samples, as they come."""
-
-    intended_s: list[float] = field(default_factory=list)
-    sent_s: list[float] = field(default_factory=list)
-    done_s: list[float] = field(default_factory=list)
-    status: list[str] = field(default_factory=list)
-    batch_size: list[float] = field(default_factory=list)
-    stages_ms: list[tuple[float, ...]] = field(default_factory=list)
-
-    def add(self, intended_s: float, sent_s: float, done_s: float, status: str, body: Any = None) -> None:
-        batch_size, stages_ms = _told(body)
-        self.intended_s.append(intended_s)
-        self.sent_s.append(sent_s)
-        self.done_s.append(done_s)
-        self.status.append(status)
-        self.batch_size.append(batch_size)
-        self.stages_ms.append(stages_ms)
-
-    def samples(self) -> Samples:
-        return Samples(
-            np.array(self.intended_s, np.float64),
-            np.array(self.sent_s, np.float64),
-            np.array(self.done_s, np.float64),
-            np.array(self.status, np.str_),
-            np.array(self.batch_size, np.float64),
-            np.array(self.stages_ms, np.float64).reshape(-1, len(STAGES)),
-        )
-
-
-def _told(body: Any) -> tuple[float, tuple[float, ...]]:
-    """Batch size and stages of an answer in our format; NaN for another's."""
-    try:
-        timings = body["timings_ms"]
-        return float(body["images"][0]["batch_size"]), tuple(float(timings[stage]) for stage in STAGES)
-    except (TypeError, LookupError, ValueError):
-        return float("nan"), (float("nan"),) * len(STAGES)
-
-
-def _work(pipe: Connection, images: tuple[bytes, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MAX_IN_FLIGHT + 1024
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most if hard == resource.RLIM_INFINITY else min(hard, most), hard))
-    gc.collect()
-    gc.freeze()  # nothing of what is there now needs to be looked at again, in the middle of a run
-    while True:
-        try:
-            share: _Share = pipe.recv()
-            pipe.send("ready")
-            start = pipe.recv()
-        except EOFError:
-            return
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            cpu = time.process_time()
-            log = runner.run(_send_all(share, images, start))
-            wall_s = max(time.monotonic() - start, share.end_s) - share.begin_s
-            pipe.send((log.samples(), (time.process_time() - cpu) / wall_s))
-
-
-async def _send_all(share: _Share, images: tuple[bytes, ...], start: float) -> _Log:
-    log = _Log()
-    picks = np.random.default_rng(share.seed).integers(len(images), size=4096)
-
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=share.timeout_s),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    ) as session:
-
-        async def send(number: int, intended_s: float | None) -> None:
-            data = images[picks[number % len(picks)]]
-            sent_s = time.monotonic() - start
-            status, body = await _post(session, share.url, data)
-            log.add(sent_s if intended_s is None else intended_s, sent_s, time.monotonic() - start, status, body)
-
-        if share.concurrency:
-            await _closed_loop(share, start, send)
-        else:
-            await _open_loop(share, start, send, log)
-    return log
-
-
-async def _open_loop(
-    share: _Share, start: float, send: Callable[[int, float | None], Awaitable[None]], log: _Log
-) -> None:
-    """Each request when its time has come, however slow the answers to the others are."""
-    in_flight: set[asyncio.Task[None]] = set()
-    for number, intended_s in enumerate(share.times.tolist()):
-        await _sleep_until(start + intended_s)
-        if len(in_flight) >= share.max_in_flight:
-            log.add(intended_s, intended_s, intended_s, NOT_SENT)
-            continue
-        task = asyncio.ensure_future(send(number, intended_s))
-        in_flight.add(task)
-        task.add_done_callback(in_flight.discard)
-    await asyncio.gather(*in_flight)
-
-
-async def _closed_loop(share: _Share, start: float, send: Callable[[int, float | None], Awaitable[None]]) -> None:
-    """`concurrency` requests in flight; each answer sends the next."""
-    numbers = iter(range(1 << 62))
-
-    async def client() -> None:
-        while time.monotonic() - start < share.end_s:
-            await send(next(numbers), None)
-
-    await _sleep_until(start + share.begin_s)
-    await asyncio.gather(*(client() for _ in range(share.concurrency)))
-
-
-async def _sleep_until(when: float) -> None:
-    """`when` is of `time.monotonic()`. Again and again, for uvloop rounds to milliseconds, either way."""
-    while (wait_s := when - time.monotonic()) > 0:  # noqa: ASYNC110 - nobody sets an event: it is the clock
-        await asyncio.sleep(wait_s)
-
-
-async def _post(session: aiohttp.ClientSession, url: str, data: bytes) -> tuple[str, Any]:
-    """The status, or a word for what happened instead; and the answer's JSON, None if there is none."""
-    try:
-        async with session.post(url, data=data) as response:
-            content = await response.read()
-            status = str(response.status)
-    except TimeoutError:
-        return "timeout", None
-    except aiohttp.ClientConnectorError:
-        return "no connection", None
-    except (aiohttp.ClientError, OSError):
-        return "connection lost", None
-    try:
-        return status, json.loads(content)
-    except ValueError:
-        return status, None

@@ -7,7 +7,7 @@ from typing import Any
 
 from serve_app.bench import machine
 from serve_app.bench.generator import Generator, Run
-from serve_app.bench.samples import Summary, median_of, summarise
+from serve_app.bench.samples import Samples, Summary, median_of, summarise
 from serve_app.bench.sweep import SHARE_WITHIN_BOUND, highest_rate
 
 SPREAD = ("completed_per_s", "p50_ms", "p99_ms")
@@ -44,11 +44,35 @@ class Row:
         return {
             "rate_per_s": self.run.rate_per_s,
             "concurrency": self.run.concurrency,
+            "deadlines_told": self.run.deadlines_told if self.run.deadlines_ms else None,
             **self.median.as_dict(),
             "lagged": self.median.lagged,
             "spread": spread,
             "repeats": [summary.as_dict() for summary in self.summaries],
         }
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One run: what came back, and what it took."""
+
+    samples: Samples
+    generator_cores: float
+    stolen_cores: float
+
+    def summary(self, duration_s: float, bound_ms: float | None) -> Summary:
+        return summarise(self.samples, duration_s, bound_ms, self.generator_cores, self.stolen_cores)
+
+    def between(self, begin_s: float, end_s: float) -> "Taken":
+        """The requests that should have been sent in [begin_s, end_s), in seconds from begin_s."""
+        return replace(self, samples=self.samples.between(begin_s, end_s))
+
+
+def take(generator: Generator, run: Run, on_progress: Callable[[float], None] = lambda _: None) -> Taken:
+    """Raises GeneratorError."""
+    stolen_s, began = machine.stolen_s(), time.monotonic()
+    samples, cores = generator.run(run, on_progress)
+    return Taken(samples, cores, (machine.stolen_s() - stolen_s) / (time.monotonic() - began))
 
 
 @dataclass(frozen=True)
@@ -65,7 +89,13 @@ class LoadTest:
 
     def at_rate(self, rate_per_s: float, repeats: int | None = None) -> Row:
         """Open loop."""
-        return self._row(replace(self.run, rate_per_s=rate_per_s, concurrency=None), f"{rate_per_s:.4g}/s", repeats)
+        untold = ", deadlines untold" if self.run.deadlines_ms and not self.run.deadlines_told else ""
+        run = replace(self.run, rate_per_s=rate_per_s, concurrency=None)
+        return self._row(run, f"{rate_per_s:.4g}/s{untold}", repeats)
+
+    def untold(self) -> "LoadTest":
+        """The same, but the service is not told the requests' deadlines."""
+        return replace(self, run=replace(self.run, deadlines_told=False))
 
     def at_concurrency(self, concurrency: int) -> Row:
         """Closed loop."""
@@ -113,7 +143,5 @@ class LoadTest:
         return min(tried, key=lambda summary: summary.stolen_cores)
 
     def _once(self, run: Run, name: str) -> Summary:
-        stolen_s, began = machine.stolen_s(), time.monotonic()
-        samples, cores = self.generator.run(run, lambda seconds: self.on_progress(name, seconds + run.warm_up_s))
-        stolen_cores = (machine.stolen_s() - stolen_s) / (time.monotonic() - began)
-        return summarise(samples, run.duration_s, self.bound_ms, cores, stolen_cores)
+        taken = take(self.generator, run, lambda seconds: self.on_progress(name, seconds + run.warm_up_s))
+        return taken.summary(run.duration_s, self.bound_ms)

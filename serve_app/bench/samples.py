@@ -2,17 +2,22 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from statistics import median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from serve_app.bench.deadline import Deadline
+from serve_app.bench.refusals import Refusals, median_known
+from serve_app.bench.status import OK, REFUSED
+
 STAGES = ("decode", "queue", "device")
 """The service's own account of an answer's time, in its order; what is left is `http`."""
-OK = "200"
 PERCENTS = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9, "max_ms": 100.0}
+NO_NUMBERS = ("stages_ms", "errors", "requests", "refusals", "deadlines")
+"""Of a Summary's fields those that are not the median of their repeats."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,15 @@ class Samples:
     """float64 (n,): images in the execution that it was part of; NaN where the answer does not say."""
     stages_ms: npt.NDArray[np.float64]
     """float64 (n, 3): the milliseconds of STAGES; NaN where the answer does not say."""
+    deadline_ms: npt.NDArray[np.float64]
+    """float64 (n,): after intended_s; NaN where there is none."""
+    retry_after: npt.NDArray[np.bool_]
+    """bool (n,): whether the answer has a Retry-After header."""
+
+    @property
+    def latency_ms(self) -> npt.NDArray[np.float64]:
+        """float64 (n,): from when it should have been sent until its answer was in, or it failed."""
+        return (self.done_s - self.intended_s) * 1e3
 
     @classmethod
     def concatenated(cls, parts: Sequence["Samples"]) -> "Samples":
@@ -39,6 +53,12 @@ class Samples:
     def counted(self) -> "Samples":
         """Without the warm-up, whose requests were to be sent before 0."""
         return self.only(self.intended_s >= 0)
+
+    def between(self, begin_s: float, end_s: float) -> "Samples":
+        """What should have been sent in [begin_s, end_s), in seconds from begin_s."""
+        rows = self.only((self.intended_s >= begin_s) & (self.intended_s < end_s))
+        times = {name: getattr(rows, name) - begin_s for name in ("intended_s", "sent_s", "done_s")}
+        return replace(rows, **times)
 
     def only(self, keep: npt.NDArray[np.bool_]) -> "Samples":
         """The rows where `keep`, bool (n,), is true."""
@@ -72,6 +92,9 @@ class Summary:
     """CPU time of the generator per second of the run."""
     stolen_cores: float
     """CPU time per second that this machine, a virtual one, wanted and its host gave to others (Linux: steal)."""
+    refusals: Refusals
+    deadlines: dict[str, Deadline]
+    """By milliseconds; empty where requests had none."""
 
     @property
     def goodput_share(self) -> float:
@@ -87,7 +110,8 @@ class Summary:
         return self.lag_p99_ms > max(2.0, 0.1 * (self.p99_ms or 0.0))
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: _rounded(value) for key, value in asdict(self).items()}
+        deadlines = {name: deadline.as_dict() for name, deadline in self.deadlines.items()}
+        return {key: _rounded(value) for key, value in (asdict(self) | {"deadlines": deadlines}).items()}
 
 
 def summarise(
@@ -97,7 +121,8 @@ def summarise(
     in_time = (samples.status == OK) & (samples.done_s >= 0) & (samples.done_s < duration_s)
     samples = samples.counted()
     ok = samples.status == OK
-    latencies_ms = (samples.done_s - samples.intended_s)[ok] * 1e3
+    latencies_ms = samples.latency_ms[ok]
+    refused = samples.status == REFUSED
     lags_ms = (samples.sent_s - samples.intended_s) * 1e3
     percentiles = {name: float(np.percentile(latencies_ms, q)) for name, q in PERCENTS.items() if ok.any()}
     sizes = samples.batch_size[ok & ~np.isnan(samples.batch_size)]
@@ -114,7 +139,17 @@ def summarise(
         lag_p99_ms=float(np.percentile(lags_ms, 99)) if len(ok) else 0.0,
         generator_cores=generator_cores,
         stolen_cores=stolen_cores,
+        refusals=Refusals.of(samples.latency_ms[refused], samples.retry_after[refused]),
+        deadlines=_deadlines(samples),
     )
+
+
+def _deadlines(samples: Samples) -> dict[str, Deadline]:
+    found = {}
+    for deadline_ms in np.unique(samples.deadline_ms[~np.isnan(samples.deadline_ms)]).tolist():
+        of = samples.deadline_ms == deadline_ms
+        found[f"{deadline_ms:g}"] = Deadline.of(deadline_ms, samples.status[of], samples.latency_ms[of])
+    return found
 
 
 def _stages(samples: Samples, ok: npt.NDArray[np.bool_]) -> dict[str, float]:
@@ -122,28 +157,29 @@ def _stages(samples: Samples, ok: npt.NDArray[np.bool_]) -> dict[str, float]:
     if not told.any():
         return {}
     means = samples.stages_ms[told].mean(axis=0)
-    whole = float((samples.done_s - samples.intended_s)[told].mean()) * 1e3
+    whole = float(samples.latency_ms[told].mean())
     return {**dict(zip(STAGES, means.tolist(), strict=True)), "http": whole - float(means.sum())}
 
 
 def median_of(summaries: Sequence[Summary]) -> Summary:
-    """The median of every figure over the repeats of a run; failures and requests are added up."""
+    """The median of every figure over the repeats of a run; failures, refusals and requests are added up."""
     errors: Counter[str] = Counter()
     for summary in summaries:
         errors.update(summary.errors)
-    numbers = [field.name for field in fields(Summary) if field.name not in ("stages_ms", "errors", "requests")]
+    names = [field.name for field in fields(Summary) if field.name not in NO_NUMBERS]
+    numbers: dict[str, Any] = {name: median_known([getattr(one, name) for one in summaries]) for name in names}
     stages = [summary.stages_ms for summary in summaries if summary.stages_ms]
     return Summary(
-        **{name: _median([getattr(summary, name) for summary in summaries]) for name in numbers},
+        **numbers,
         stages_ms={stage: median(s[stage] for s in stages) for stage in (stages[0] if stages else ())},
         errors=dict(errors),
         requests=sum(summary.requests for summary in summaries),
+        refusals=Refusals.pooled([summary.refusals for summary in summaries]),
+        deadlines={
+            name: Deadline.pooled([s.deadlines[name] for s in summaries if name in s.deadlines])
+            for name in summaries[0].deadlines
+        },
     )
-
-
-def _median(values: Sequence[float | None]) -> Any:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
 
 
 def _rounded(value: Any) -> Any:

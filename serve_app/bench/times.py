@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from serve_app.bench.samples import OK, STAGES, Samples
+from serve_app.bench.samples import STAGES, Samples
+from serve_app.bench.status import OK
 
 MIN_EXECUTIONS = 3
 """A batch size seen less often is left out: its median would be an accident."""

@@ -16,11 +16,15 @@ CONTENT_LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULT
 class Answer:
     status: int = 200
     body: bytes = b"{}"
+    headers: bytes = b""
+    """Lines, each with its end."""
 
     def as_bytes(self) -> bytes:
-        return b"HTTP/1.1 %d .\r\nContent-Length: %d\r\n\r\n%s" % (self.status, len(self.body), self.body)
+        head = b"HTTP/1.1 %d .\r\n%sContent-Length: %d\r\n\r\n" % (self.status, self.headers, len(self.body))
+        return head + self.body
 
 
+REFUSAL = Answer(503, b'{"error": "too much to do", "code": "overloaded"}', b"Retry-After: 1\r\n")
 SILENCE = Answer(status=0)
 """Nothing, until the client gives up."""
 
@@ -37,8 +41,13 @@ async def never(_: bytes) -> Answer:
 
 
 @contextmanager
-def running(reply: Reply = at_once, readiness: Answer = Answer()) -> Iterator[str]:
-    """Its URL, while it runs in a thread: one loop, so that a `reply` that blocks stalls every request."""
+def running(
+    reply: Reply = at_once, readiness: Answer = Answer(), on_head: Callable[[bytes], None] = lambda _: None
+) -> Iterator[str]:
+    """Its URL, while it runs in a thread: one loop, so that a `reply` that blocks stalls every request.
+
+    `on_head` is told the request line and headers of each.
+    """
     started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
@@ -48,6 +57,7 @@ def running(reply: Reply = at_once, readiness: Answer = Answer()) -> Iterator[st
             with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
                 while True:
                     head = await reader.readuntil(b"\r\n\r\n")
+                    on_head(head)
                     length = CONTENT_LENGTH.search(head)
                     body = await reader.readexactly(int(length[1]) if length else 0)
                     answer = await reply(body) if head.startswith(b"POST ") else readiness

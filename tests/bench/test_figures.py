@@ -8,7 +8,7 @@ import click
 import pytest
 from PIL import Image
 
-from serve_app.bench import figures
+from serve_app.bench import figures, overload_figures
 from serve_app.bench.figures import SUFFIXES, Panel, Report, Table
 from serve_app.cli.bench import output
 
@@ -62,11 +62,43 @@ def forward_report(failed: bool = False) -> Report:
     }
 
 
+def deadline_report() -> Report:
+    rows = [
+        {
+            **load_row(rate, 12.0),
+            "deadlines_told": told,
+            "deadlines": {"100": {"missed_percent": 3.0}, "2000": {"missed_percent": 0.0}},
+        }
+        for rate in (10.0, 20.0)
+        for told in (False, True)
+    ]
+    return {**load_report(*rows), "deadlines_ms": [100.0, 2000.0]}
+
+
+def overload_report(answered: bool = True) -> Report:
+    seconds = [
+        {"at_s": at, "offered": 30, "good": 9, "refused": 20, "p50_ms": ms, "p99_ms": ms, "memory_mib": ms}
+        for at, ms in enumerate([12.0, 30.0, None, 12.0] if answered else [None] * 4)
+    ]
+    return {
+        **FACTS,
+        "objective_ms": 250.0,
+        "peak_per_s": 10.0,
+        "quiet_s": 1.0,
+        "overload_s": 2.0,
+        "timeline": seconds,
+        "phases": [{"phase": "alone", **load_row(None, 8.0, 1)}, {"phase": "peak", **load_row(10.0, 8.0)}],
+    }
+
+
 REPORTS: dict[str, tuple[Report, Callable[[Report], list[Panel]]]] = {
     "load": (load_report(load_row(20.0, 12.0), load_row(10.0, 8.0), load_row(None, 9.0, 16)), figures.load_panels),
     "closed loop": (load_report(load_row(None, 8.0, 1), load_row(None, 12.0, 16)), figures.load_panels),
     "one failed": (load_report(load_row(10.0, 8.0), load_row(20.0, None)), figures.load_panels),
     "all failed": (load_report(load_row(10.0, None), load_row(20.0, None)), figures.load_panels),
+    "deadlines": (deadline_report(), figures.load_panels),
+    "overload": (overload_report(), overload_figures.panels),
+    "overload without answers": (overload_report(answered=False), overload_figures.panels),
     "forward": (forward_report(), figures.forward_panels),
     "forward without memory": (forward_report(failed=True), figures.forward_panels),
 }
@@ -136,6 +168,11 @@ def drawn(path: Path, name: str) -> set[str]:
 def test_the_open_loop_is_drawn_by_rate_and_alone_a_closed_one_by_concurrency(tmp_path: Path) -> None:
     assert "offered, requests/s" in drawn(tmp_path / "open.svg", "load")
     assert "requests in flight" in drawn(tmp_path / "closed.svg", "closed loop")
+
+
+def test_deadlines_are_drawn_told_and_untold(tmp_path: Path) -> None:
+    assert {"100 ms, untold", "2000 ms, told"} <= drawn(tmp_path / "deadlines.svg", "deadlines")
+    assert "Deadlines" not in drawn(tmp_path / "load.svg", "load")
 
 
 def test_a_curve_shows_its_knee_and_where_memory_ended(tmp_path: Path) -> None:

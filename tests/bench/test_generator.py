@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import re
 import socket
 import time
 from collections import Counter
@@ -12,8 +13,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from serve_app.bench import generator as generator_module
-from serve_app.bench.generator import NOT_SENT, Generator, GeneratorError, Run
+from serve_app.bench.arrivals import Step
+from serve_app.bench.generator import Generator, GeneratorError, Run
 from serve_app.bench.samples import STAGES, Samples, Summary, summarise
+from serve_app.bench.sender import NOT_SENT
 from serve_app.http import build_app
 from tests.bench import server
 from tests.bench.server import Answer, Reply
@@ -126,11 +129,49 @@ def test_more_in_flight_than_there_are_ports_for_are_not_sent(
     assert run.requests == 10
 
 
+def deadlines(samples: Samples) -> list[tuple[float, float]]:
+    return sorted(zip(samples.intended_s.tolist(), samples.deadline_ms.tolist(), strict=True))
+
+
+def test_a_seed_deals_the_same_deadlines_however_many_processes_send_them(single: Generator, double: Generator) -> None:
+    with server.running() as url:
+        run = Run(url, duration_s=0.3, warm_up_s=0.1, rate_per_s=100, seed=5, deadlines_ms=(100.0, 2000.0))
+        first, second = (deadlines(generator.run(run)[0]) for generator in (single, double))
+    assert first == second
+    assert Counter(deadline for _, deadline in first) == {100.0: 20, 2000.0: 20}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_deadline_is_told_in_seconds_or_not_at_all(single: Generator, told: bool) -> None:
+    found: Counter[bytes | None] = Counter()
+
+    def on_head(head: bytes) -> None:
+        header = re.search(rb"^x-request-timeout-seconds: (.*)\r$", head, re.MULTILINE | re.IGNORECASE)
+        found[header[1] if header else None] += 1
+
+    with server.running(on_head=on_head) as url:
+        run = Run(url, duration_s=0.2, rate_per_s=100, deadlines_ms=(0.5, 2000.0), deadlines_told=told)
+        samples, _ = single.run(run)
+    assert found == ({b"0.000500": 10, b"2.000000": 10} if told else {None: 20})
+    assert set(samples.deadline_ms) == {0.5, 2000.0}
+
+
+def test_steps_are_sent_one_after_the_other(double: Generator) -> None:
+    with server.running() as url:
+        steps = (Step(50, 0.2), Step(200, 0.2), Step(50, 0.2))
+        samples, _ = double.run(Run(url, duration_s=0.6, steps=steps))
+    assert [len(samples.between(begin, begin + 0.2).status) for begin in (0.0, 0.2, 0.4)] == [10, 40, 10]
+
+
 # --- what comes back -----------------------------------------------------------------------------
 
 
 async def unavailable(_: bytes) -> Answer:
     return Answer(503, b'{"error": "busy", "code": "not_ready"}')
+
+
+async def refuse(_: bytes) -> Answer:
+    return server.REFUSAL
 
 
 async def hang_up(_: bytes) -> None:
@@ -178,6 +219,18 @@ def test_what_the_service_says_of_batch_and_stages_is_understood(single: Generat
     told = json.loads(body)
     assert set(samples.batch_size) == {told["images"][0]["batch_size"]}
     assert samples.stages_ms.tolist() == [[told["timings_ms"][stage] for stage in STAGES]] * 5
+
+
+@pytest.mark.parametrize(("reply", "retry_after"), [(refuse, 20), (unavailable, 0)])
+def test_a_refusal_has_a_latency_and_may_say_when_to_try_again(
+    single: Generator, reply: Reply, retry_after: int
+) -> None:
+    with server.running(reply) as url:
+        refusals = figures(single, Run(url, duration_s=0.2, rate_per_s=100)).refusals
+    assert (refusals.count, refusals.with_retry_after) == (20, retry_after)
+    assert refusals.p50_ms is not None
+    assert refusals.p99_ms is not None
+    assert 0 < refusals.p50_ms <= refusals.p99_ms
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[]", b"7", b'{"images": []}', b'{"timings_ms": 1}'])

@@ -37,6 +37,8 @@ class Scripted(Generator):
             np.full(len(latencies), "200"),
             np.full(len(latencies), 4.0),
             np.full((len(latencies), len(STAGES)), 1.0),
+            np.full(len(latencies), np.nan),
+            np.zeros(len(latencies), np.bool_),
         ), 0.25
 
 

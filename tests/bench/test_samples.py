@@ -22,6 +22,8 @@ def samples(
     lag_s: float = 0.0,
     batch_sizes: Sequence[float] | None = None,
     stages_ms: Sequence[float] = (np.nan,) * len(STAGES),
+    deadline_ms: float = np.nan,
+    retry_after: bool = False,
 ) -> Samples:
     """Requests that should all have been sent at `intended_s`, and were `lag_s` later."""
     count = len(latencies_s)
@@ -32,6 +34,8 @@ def samples(
         status=np.full(count, status),
         batch_size=np.full(count, np.nan) if batch_sizes is None else np.array(batch_sizes, np.float64),
         stages_ms=np.tile(np.array(stages_ms, np.float64), (count, 1)),
+        deadline_ms=np.full(count, deadline_ms),
+        retry_after=np.full(count, retry_after),
     )
 
 
@@ -139,6 +143,38 @@ def test_http_is_what_the_stages_leave_of_the_latency() -> None:
     )
 
 
+# --- refusals and deadlines ----------------------------------------------------------------------
+
+
+@given(answered=LATENCIES, refused=LATENCIES)
+def test_refusals_have_latencies_of_their_own(answered: list[float], refused: list[float]) -> None:
+    figures = summary(samples(answered), samples(refused, "503", retry_after=True), samples([9.0], "504"))
+    assert (figures.refusals.count, figures.refusals.with_retry_after) == (len(refused), len(refused))
+    assert figures.refusals.max_ms == pytest.approx(1e3 * max(refused))
+    assert latencies(figures) == latencies(summary(samples(answered)))
+
+
+def test_each_deadline_is_judged_for_itself() -> None:
+    figures = summary(
+        samples([0.05, 0.15], deadline_ms=100),
+        samples([0.01], "503", deadline_ms=100),
+        samples([0.05, 0.15], deadline_ms=2000),
+        samples([0.1], "504", deadline_ms=2000),
+        samples([0.01], "504", intended_s=-1, deadline_ms=2000),
+    )
+    assert list(figures.deadlines) == ["100", "2000"]
+    tight, loose = figures.deadlines.values()
+    assert (tight.requests, tight.missed, tight.refused, tight.expired) == (3, 2, 1, 0)
+    assert (loose.requests, loose.missed, loose.refused, loose.expired) == (3, 1, 0, 1)
+    assert figures.as_dict()["deadlines"]["2000"]["missed_percent"] == 33.333
+
+
+def test_what_lies_between_two_times_counts_from_the_first() -> None:
+    parts = [samples([0.5], intended_s=at, lag_s=0.25) for at in (1.0, 2.0, 3.0)]
+    between = Samples.concatenated(parts).between(2.0, 3.0)
+    assert (between.intended_s.tolist(), between.sent_s.tolist(), between.done_s.tolist()) == ([0], [0.25], [0.5])
+
+
 # --- several runs --------------------------------------------------------------------------------
 
 
@@ -153,6 +189,18 @@ def test_of_repeats_every_figure_is_the_median_and_counts_are_sums() -> None:
     assert middle.stages_ms == pytest.approx({"decode": 2, "queue": 0, "device": 0, "http": 18})
     assert middle.offered_per_s == 0.2
     assert (middle.requests, middle.errors) == (9, {"503": 6})
+
+
+def test_of_repeats_refusals_and_deadlines_are_added_up_and_their_latencies_medians() -> None:
+    runs = [
+        summary(samples([ms / 1e3], deadline_ms=50), samples([ms / 1e3], "503", deadline_ms=50)) for ms in (10, 90, 20)
+    ]
+    middle = median_of(runs)
+    assert middle.refusals.count == 3
+    assert middle.refusals.p99_ms == pytest.approx(20)
+    deadline = middle.deadlines["50"]
+    assert (deadline.requests, deadline.missed, deadline.refused) == (6, 4, 3)
+    assert deadline.p50_ms == pytest.approx(20)
 
 
 def test_the_median_of_one_run_is_that_run() -> None:

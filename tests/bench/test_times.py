@@ -19,6 +19,8 @@ def samples(rows: list[tuple[str, float, float, float]], http_ms: float = 2.0) -
         status=np.array([status for status, *_ in rows]),
         batch_size=np.array([size for _, size, *_ in rows]),
         stages_ms=stages,
+        deadline_ms=np.full(len(rows), NAN),
+        retry_after=np.zeros(len(rows), np.bool_),
     )
 
 

@@ -79,7 +79,8 @@ def test_the_file_says_what_became_of_its_prediction(
     count = 200
     sent, done = np.zeros(count), np.repeat([0.9, 0.05], [late, count - late])
     status = np.array(["503"] + ["200"] * (count - 1))
-    samples = Samples(sent, sent, done, status, np.ones(count), np.ones((count, len(STAGES))))
+    stages_ms, no = np.ones((count, len(STAGES))), np.full(count, np.nan)
+    samples = Samples(sent, sent, done, status, np.ones(count), stages_ms, no, np.zeros(count, np.bool_))
     row = Row(Run("", 10, rate_per_s=20), (summarise(samples, 10, 250.0, 0),))
     monkeypatch.setattr(importlib.import_module("serve_app.cli.tune"), "_verified", lambda *_: row)
     result = tuned("--weights", "bundled", "--p99-ms", "250", "--verify")

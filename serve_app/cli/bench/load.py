@@ -14,7 +14,18 @@ from serve_app.bench.samples import Summary
 from serve_app.cli.bench import output
 from serve_app.cli.bench.local_service import PATH, not_ready
 from serve_app.cli.bench.output import number, progress, read_images
-from serve_app.cli.bench.rows import HEADER, cells, print_generator, print_spread, warn_if_lagged, warn_if_stolen
+from serve_app.cli.bench.rows import (
+    DEADLINE_HEADER,
+    HEADER,
+    cells,
+    deadline_cells,
+    print_deadlines,
+    print_generator,
+    print_refusals,
+    print_spread,
+    warn_if_lagged,
+    warn_if_stolen,
+)
 
 DEFAULT_START_PER_S = 10.0
 
@@ -27,6 +38,8 @@ def run(
     sweep: bool,
     p99_ms: float | None,
     tolerance: float,
+    deadlines_ms: tuple[float, ...] | None,
+    deadlines: str,
     images: Path | None,
     image_size: tuple[int, int],
     duration_s: float,
@@ -46,6 +59,10 @@ def run(
         raise click.UsageError("say what to send: --rate, --sweep or --concurrency")
     if sweep and rates and len(rates) > 1:
         raise click.UsageError("--sweep starts at one --rate")
+    if deadlines_ms and (sweep or concurrencies):
+        raise click.UsageError("--deadline-ms is of --rate alone, without --sweep and --concurrency")
+    if deadlines != "told" and not deadlines_ms:
+        raise click.UsageError(f"--deadlines {deadlines}: say which: --deadline-ms")
     output.check_figure_path(plot)
     output.check_writable(csv_path, "--csv")
     pictures = read_images(images, image_size)
@@ -53,7 +70,12 @@ def run(
     if problem := not_ready(url):
         output.fail(problem, 2)
     processes = processes or default_processes()
-    template = Run(url + PATH, duration_s, warm_up_s, seed=seed, timeout_s=timeout_s)
+    template = Run(
+        *(url + PATH, duration_s, warm_up_s),
+        seed=seed,
+        timeout_s=timeout_s,
+        deadlines_ms=tuple(sorted(set(deadlines_ms or ()))),
+    )
     best, rows = None, []
     try:
         with Generator(pictures.files, processes) as generator, progress(warm_up_s + duration_s) as on_progress:
@@ -62,7 +84,8 @@ def run(
                 best, trials = test.sweep(rates[0] if rates else DEFAULT_START_PER_S, tolerance)
                 rows = sorted([*trials, *([best] if best else [])], key=lambda row: row.run.rate_per_s or 0.0)
             else:
-                rows = [test.at_rate(rate) for rate in rates or ()]
+                tests = {"untold": [test.untold()], "told": [test], "both": [test.untold(), test]}[deadlines]
+                rows = [one.at_rate(rate) for rate in rates or () for one in tests]
             rows += [test.at_concurrency(concurrency) for concurrency in concurrencies or ()]
     except GeneratorError as error:
         output.fail(str(error), 2)
@@ -75,6 +98,7 @@ def run(
         "seed": seed,
         "processes": processes,
         "p99_bound_ms": p99_ms,
+        "deadlines_ms": list(template.deadlines_ms),
         "sweep": _sweep_report(best, rows, tolerance) if sweep else None,
         "rows": [row.as_dict() for row in rows],
     }
@@ -88,7 +112,9 @@ def run(
     if plot:
         from serve_app.bench import figures
 
-        tables = [(HEADER, [cells(row) for row in rows])]
+        tables: list[figures.Table] = [(HEADER, [cells(row) for row in rows])]
+        if template.deadlines_ms:
+            tables.append((DEADLINE_HEADER, deadline_cells(rows)))
         figures.save(plot, f"Load test of {url}", report, figures.load_panels(report), tables)
     return _status(rows, best, sweep, p99_ms)
 
@@ -143,6 +169,8 @@ def _print(report: dict[str, Any], rows: Sequence[Row], best: Row | None) -> Non
     errors = [[cells(row)[0], status, f"{n:,}"] for row in rows for status, n in row.median.errors.items()]
     if errors:
         output.print_table(["offered/s", "failed with", "requests"], errors, title="failures")
+    print_deadlines(rows)
+    print_refusals(rows)
     print_spread(rows)
     print_generator(best or rows[-1], report["processes"])
     for row in rows if report["p99_bound_ms"] and not report["sweep"] else ():

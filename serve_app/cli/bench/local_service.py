@@ -46,16 +46,19 @@ def on_device(device: str) -> dict[str, str]:
 
 @contextmanager
 def under_load(
-    content: dict[str, Any], pictures: Images, environment: Mapping[str, str] | None = None
+    content: dict[str, Any],
+    pictures: Images,
+    environment: Mapping[str, str] | None = None,
+    processes: int | None = None,
 ) -> Iterator[tuple[str, Generator]]:
     """Where images are posted, once the service that `content` describes is ready, and who posts them.
 
-    Raises StartError.
+    `processes` are the generator's. Raises StartError.
     """
     with ExitStack() as stack:
         with output.stderr.status("starting"):
             url = stack.enter_context(running(content, environment))
-        yield url + PATH, stack.enter_context(Generator(pictures.files, default_processes()))
+        yield url + PATH, stack.enter_context(Generator(pictures.files, processes or default_processes()))
 
 
 @contextmanager

@@ -8,15 +8,55 @@ from serve_app.cli.bench import output
 from serve_app.cli.bench.output import number
 
 HEADER = ("offered/s", "done/s", "good/s", "p50 ms", "p90", "p99", "p99.9", "max", "batch", "failed")
+DEADLINE_HEADER = ("offered/s", "within ms", "sent", "missed %", "refused %", "expired %", "p50 ms", "p99")
+REFUSAL_HEADER = ("offered/s", "refused", "p50 ms", "p99", "max", "with Retry-After")
 
 
 def cells(row: Row) -> list[str]:
     """In the order of HEADER."""
     s = row.median
-    offered = number(s.offered_per_s) if row.run.rate_per_s is not None else f"{row.run.concurrency} at once"
+    offered = number(s.offered_per_s) if row.run.concurrency is None else f"{row.run.concurrency} at once"
+    if row.run.deadlines_ms:
+        offered += " told" if row.run.deadlines_told else " untold"
     latencies = [number(value) for value in (s.p50_ms, s.p90_ms, s.p99_ms, s.p999_ms, s.max_ms)]
     rates = [offered, number(s.completed_per_s), number(s.goodput_per_s)]
     return [*rates, *latencies, number(s.mean_batch), f"{sum(s.errors.values()):,}"]
+
+
+def deadline_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """In the order of DEADLINE_HEADER: for each row and deadline, what share of its requests missed it."""
+    return [
+        [
+            cells(row)[0],
+            f"{one.deadline_ms:g}",
+            f"{one.requests:,}",
+            *(number(one.percent(count)) for count in (one.missed, one.refused, one.expired)),
+            *(number(one.p50_ms), number(one.p99_ms)),
+        ]
+        for row in rows
+        for one in row.median.deadlines.values()
+    ]
+
+
+def print_deadlines(rows: Sequence[Row]) -> None:
+    """Where requests had deadlines: how many missed them."""
+    if table := deadline_cells(rows):
+        output.print_table(DEADLINE_HEADER, table, title="by deadline")
+
+
+def print_refusals(rows: Sequence[Row]) -> None:
+    """Where any were refused: how soon, and whether they were told when to try again."""
+    table = [
+        [
+            *(cells(row)[0], f"{refusals.count:,}"),
+            *(number(ms) for ms in (refusals.p50_ms, refusals.p99_ms, refusals.max_ms)),
+            f"{refusals.with_retry_after:,}",
+        ]
+        for row in rows
+        if (refusals := row.median.refusals).count
+    ]
+    if table:
+        output.print_table(REFUSAL_HEADER, table, title="refused with 503")
 
 
 def spread(row: Row) -> list[str]:

@@ -9,7 +9,7 @@ from serve_app.scheduler.times import BatchTimes, Estimate
 
 Item = TypeVar("Item")
 
-MARGIN = 0.1
+MARGIN = 0.15
 """Of a request's time, what is kept back: for its answer's way out, and for what the prediction misses."""
 PROBE_INTERVAL_S = 0.25
 """How often an idle device takes an image for which it is predicted to be too slow, though at its best it would

@@ -54,7 +54,8 @@ def random_weights(arch: str) -> Iterator[str]:
 
 
 def ours(terms: Terms) -> Contestant:
-    deployment = {"name": "Classifier", "user_config": {"max_batch_size": terms.max_batch_size}}
+    user_config = {"max_batch_size": terms.max_batch_size, "max_queue_size": QUEUE["max_queued_requests"]}
+    deployment = {"name": "Classifier", "user_config": user_config}
     return Contestant(OURS, _content(terms, "serve_app.app:build_app", terms.args, deployment))
 
 

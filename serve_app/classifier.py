@@ -38,6 +38,7 @@ from serve_app.scheduler import Policy, Priority, Scheduler, Terms
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
 DEFAULTS = UserConfig()
+STALLED = "The device does not come back from a batch"
 END_AFTER_S = 1.0
 """For the answers of those whom a hanging device would have kept waiting to be sent."""
 
@@ -67,10 +68,10 @@ class Classifier:
         self._num_threads = num_threads
         self._metrics = Metrics()
         self._scheduler: Scheduler[Pixels, Prediction] = Scheduler(
-            self._execute, _policy(DEFAULTS), self._metrics, num_threads, monotonic
+            self._execute, _policy(DEFAULTS), self._metrics, num_threads, self._end_soon, monotonic
         )
         self._request_timeout_s = _request_timeout_s()
-        self._is_ending = False
+        self._decode_slots = asyncio.Semaphore(num_threads)
         logger.info(
             "Model %s: %s with weights %s (sha256 %s), %s on %s, %d CPU threads",
             *(self.model_name, self._spec.arch, self._spec.weights, self._spec.sha256[:12]),
@@ -94,37 +95,61 @@ class Classifier:
         except ConfigError as error:
             if not self.ready:
                 raise
-            self._refused = str(error)
-            logger.error("The new user_config is refused, the old one stays in force: %s", error)
+            self._refuse(str(error))
             return
         # Warm first, then switch: no request ever rides in a batch of a size that has not run. One
         # size at a time, so that live batches run in between.
         warm_up_s = {}
         for size in self._engine.cold_sizes(config.buckets()):
-            warm_up_s[size] = await self._on_device(self._engine.warm_up, size)
+            try:
+                warm_up_s[size] = await self._warm_up(size)
+            except Exception as error:
+                if not self.ready:
+                    raise
+                self._refuse(f"a batch of {size} does not run here: {error}")
+                return
         self._refused = None
         self._user_config = config
         self.predict.set_max_batch_size(config.max_batch_size)  # type: ignore[attr-defined] # @serve.batch adds it
+        self._engine.use(config.buckets())
         self._scheduler.configure(_policy(config), config.buckets(), warm_up_s)
+        self._warn_if_out_of_reach(config)
         self.ready = True
 
-    async def check_health(self) -> None:
-        """Ray calls it every `health_check_period_s`; what it raises is why Ray replaces the replica.
+    def _warn_if_out_of_reach(self, config: UserConfig) -> None:
+        alone_ms = 1e3 * self._scheduler.times.predict(1, monotonic())
+        if config.latency_slo_ms is not None and alone_ms > config.latency_slo_ms:
+            logger.warning(
+                "latency_slo_ms (%g) is below the %.1f ms that one image takes on this device: all will be refused",
+                *(config.latency_slo_ms, alone_ms),
+            )
 
-        A device that hangs ends the process: Ray would wait for it as for any other replica that stops, and
-        its GPU share be taken for as long.
-        """
+    def _refuse(self, reason: str) -> None:
+        self._refused = reason
+        logger.error("The new user_config is refused, the old one stays in force: %s", reason)
+
+    async def _warm_up(self, size: int) -> float:
+        """Between two live batches. The seconds that a batch of `size` takes."""
+        return await self._scheduler.alone(lambda: self._on_device(self._engine.warm_up, size))
+
+    async def check_health(self) -> None:
+        """Ray calls it every `health_check_period_s`; what it raises is why Ray replaces the replica."""
         times = self._scheduler.times
         self._metrics.expect({bucket: times.predict(bucket, monotonic()) for bucket in times.buckets})
         if self._scheduler.stalled:
-            if not self._is_ending:
-                self._is_ending = True
-                logger.critical("The device does not come back from a batch: this replica ends, to be replaced")
-                asyncio.get_running_loop().call_later(END_AFTER_S, os._exit, 1)
-            raise RuntimeError("the device does not come back from a batch")
+            raise RuntimeError(STALLED)
         if self._scheduler.isolation.is_failing:
             # All that has run lately failed: are the images at fault, or the device?
-            await self._on_device(self._engine.warm_up, self._user_config.buckets()[0])
+            await self._warm_up(self._user_config.buckets()[0])
+
+    def _end_soon(self) -> None:
+        """A device that hangs ends the process, once its requests are answered.
+
+        Ray would wait for it as for any replica that stops, its GPU share taken for as long; and it looks at
+        no replica that is in the middle of a `reconfigure`.
+        """
+        logger.critical("%s: this replica ends, to be replaced", STALLED)
+        asyncio.get_running_loop().call_later(END_AFTER_S, lambda: self._scheduler.stalled and os._exit(1))
 
     @property
     def model_name(self) -> str:
@@ -166,12 +191,18 @@ class Classifier:
         """One encoded image -> its prediction; the request path, one stage per line."""
         started = perf_counter()
         async with self._scheduler.admitted(terms) as place:
-            pixels = await self._decoded(data)
+            pixels = await self._decoded(data, terms.priority)
             decode_ms = (perf_counter() - started) * 1e3
             scheduled = await self._scheduler.execute(place, pixels)
         return http.Classification(scheduled.result, decode_ms, scheduled.queue_ms)
 
-    async def _decoded(self, data: bytes) -> Pixels:
+    async def _decoded(self, data: bytes, priority: Priority) -> Pixels:
+        if priority is Priority.INTERACTIVE:
+            return await self._decoded_next(data)
+        async with self._decode_slots:  # the threads take what comes first: `batch` is not to fill their queue
+            return await self._decoded_next(data)
+
+    async def _decoded_next(self, data: bytes) -> Pixels:
         def decode() -> tuple[Pixels, float]:
             started = perf_counter()
             return self._decode(data), perf_counter() - started

@@ -40,7 +40,8 @@ class Engine(ABC):
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
-        self._sizes: list[int] = []
+        self._sizes: list[int] = []  # warmed, ascending
+        self._in_use: Sequence[int] = ()
 
     @abstractmethod
     def _copy_in(self, images: Sequence[Pixels], bucket: int) -> torch.Tensor:
@@ -70,12 +71,16 @@ class Engine(ABC):
         return self._copy_out(self._forward(self._copy_in(images, bucket)))
 
     def warm_up(self, size: int) -> float:
-        """Run a blank batch of `size`, which from then on is one that `infer` uses. The seconds that it takes, warm."""
+        """Run a blank batch of `size`: from then on `infer` may use it. The seconds that it takes, warm."""
         seconds = self._blank_run(size)
-        if seconds < WARM_UP_AGAIN_BELOW_S:
+        if seconds < WARM_UP_AGAIN_BELOW_S or not self._sizes:  # the very first one loads libraries
             seconds = self._blank_run(size)
         self._sizes = sorted({*self._sizes, size})
         return seconds
+
+    def use(self, buckets: Sequence[int]) -> None:
+        """From now on batches are padded to the next of these, which are warm; ascending."""
+        self._in_use = buckets
 
     def _blank_run(self, size: int) -> float:
         started = perf_counter()
@@ -107,7 +112,8 @@ class Engine(ABC):
         return {stage: self._between_ms(*marks[i : i + 2]) for i, stage in enumerate(STAGES)}
 
     def _bucket(self, num_images: int) -> int:
-        return next(size for size in self._sizes if size >= num_images)
+        # A batch that was formed just before other buckets came into use may be larger than they are.
+        return next(size for size in (*self._in_use, *self._sizes) if size >= num_images)
 
     def _mark(self) -> Any:
         """This point of the device's work, for `_between_ms`."""

@@ -1,5 +1,6 @@
 """torch on a CUDA device: channels_last, bf16, pinned staging buffers, one stream."""
 
+import traceback
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,8 +37,10 @@ class CudaEngine(Engine):
     def infer(self, images: Sequence[Pixels]) -> list[Prediction]:
         try:
             return super().infer(images)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()  # the parts of the batch, which run next, may need blocks of other sizes
+        except torch.OutOfMemoryError as error:
+            # The parts of the batch run next: they need its memory, which the frames of its failure hold.
+            traceback.clear_frames(error.__traceback__)
+            torch.cuda.empty_cache()
             raise
 
     def _copy_in(self, images: Sequence[Pixels], bucket: int) -> torch.Tensor:

@@ -52,9 +52,12 @@ def build_app(service: Service) -> Starlette:
     async def classify(request: Request) -> Response:
         _require_ready(service)
         top_k = _parse_top_k(request, service)
-        terms = _parse_terms(request, service)
+        timeout_s, priority = _parse_terms(request)
+        terms = service.terms(timeout_s, priority)
         service.check_admission(terms)  # before the body is read
         uploads = await read_uploads(request, service.args)
+        if timeout_s is None:  # the server's own objective does not count how long the client sends
+            terms = service.terms(None, priority)
         outcomes = await _classify_all(uploads, service, terms)
         return _answer(request, service, uploads, outcomes, top_k)
 
@@ -109,14 +112,15 @@ def _parse_top_k(request: Request, service: Service) -> int:
     return int(values[0])
 
 
-def _parse_terms(request: Request, service: Service) -> Terms:
+def _parse_terms(request: Request) -> tuple[float | None, Priority]:
+    """The timeout in seconds and the priority that the headers ask for."""
     timeout = request.headers.get(TIMEOUT_HEADER)
     if timeout is not None and not (PLAIN_NUMBER.fullmatch(timeout) and float(timeout) > 0):
-        raise BadParameter(f"{TIMEOUT_HEADER} must be a number of seconds above 0, e.g. 0.25")
+        raise BadParameter(f"{TIMEOUT_HEADER} must be a number of seconds above 0 and below 1,000,000,000, e.g. 0.25")
     priority = request.headers.get(PRIORITY_HEADER, Priority.INTERACTIVE.name).upper()
     if priority not in Priority.__members__:
         raise BadParameter(f"{PRIORITY_HEADER} must be one of {', '.join(Priority.__members__).lower()}")
-    return service.terms(None if timeout is None else float(timeout), Priority[priority])
+    return None if timeout is None else float(timeout), Priority[priority]
 
 
 async def _classify_all(

@@ -1,12 +1,14 @@
 """The scheduler: admitted images -> batches, formed when the device is free, earliest deadline first.
 
-scheduler.py   from the door to the answer: release, expiry, stalls
+scheduler.py   from the door to the answer
 admission.py   who comes in: by the queue and t(n), will it be in time?
 queue.py       places in order of deadline, in two priorities
+device.py      one batch: its time is learnt, a hang is noticed
 times.py       learned t(n): how long a batch of n takes
 isolation.py   a batch that fails is split until only its culprits fail
 delivery.py    results to their callers, once the device has other work
 policy.py      what may be changed while it runs
+alarm.py       one timer, for the next release
 observer.py    what happened, for whoever counts it
 
 Pure asyncio: no Ray, no threads, no device. All methods run on one event loop, by its clock.

@@ -24,8 +24,9 @@ class Admission(Generic[Item]):
         self._times = times
         self._num_preparers = num_preparers
         self._last_probe = -math.inf
-        self.preparation = Estimate()
-        """Seconds of one preparer's work for an image (its decoding), told by whoever does it."""
+        self.preparation = Estimate(quantile=0.5)
+        """Seconds of one preparer's work for an image (its decoding), told by whoever does it. The median: a few
+        large images must not shut out the others."""
 
     def check(self, terms: Terms, max_queue_size: int, limit: int, busy_until: float | None, now: float) -> bool:
         """Raise QueueFull or Overloaded if one more image of these terms is not to come in.
@@ -35,7 +36,8 @@ class Admission(Generic[Item]):
         Half of the queue is open to the lower priority. No image comes in that would make one late that
         is in already and has the same priority.
         """
-        free_at = max(now, busy_until or now)
+        # What is overdue will take as long again, for all one knows: a device that hangs soon lets nobody in.
+        free_at = now if busy_until is None else max(busy_until, 2 * now - busy_until)
         ahead, finish = self._finish(terms, limit, free_at, now)
         if self._is_full(terms.priority, max_queue_size):
             raise QueueFull(f"{len(self._queue)} images wait already: try again later", finish - now)
@@ -69,8 +71,9 @@ class Admission(Generic[Item]):
 
     def _places(self, priority: Priority, limit: int) -> float:
         """In a full batch, for images of this priority, while the other one has images waiting too."""
-        other = len(self._queue) > len(self._queue.of(priority))
-        return limit * (1 - LOWER_SHARE if other else 1)
+        if len(self._queue) == len(self._queue.of(priority)):
+            return limit
+        return limit * (LOWER_SHARE if priority is Priority.BATCH else 1 - LOWER_SHARE)
 
     def _finish(self, terms: Terms, limit: int, free_at: float, now: float) -> tuple[int, float]:
         """How many are ahead of it, and when the device would be done with it, if nothing came after."""
@@ -79,18 +82,25 @@ class Admission(Generic[Item]):
         batches = math.ceil((ahead + 1) / self._places(terms.priority, limit))
         if terms.priority is Priority.BATCH:
             others = len(self._queue) - len(mine)
-            batches = math.ceil(min((ahead + others + 1) / limit, (ahead + 1) / (limit * LOWER_SHARE)))
+            batches = min(batches, math.ceil((ahead + others + 1) / limit))
         size = min(limit, len(self._queue) + 1)
-        prepared_at = now + self.preparation.value * (1 + self._queue.unprepared / self._num_preparers)
+        prepared_at = now + self.preparation.value * (1 + self._unprepared(terms.priority) / self._num_preparers)
         started_at = max(free_at + (batches - 1) * self._times.predict(limit, now), prepared_at)
         return ahead, started_at + self._times.predict(size, now)
+
+    def _unprepared(self, priority: Priority) -> int:
+        """Images that are prepared before it: of the lower priority no more at once than there are preparers."""
+        lower = self._queue.unprepared(Priority.BATCH)
+        if priority is Priority.INTERACTIVE:
+            lower = min(lower, self._num_preparers)
+        return self._queue.unprepared(Priority.INTERACTIVE) + lower
 
     def _delays_another(self, terms: Terms, ahead: int, limit: int, free_at: float, now: float) -> bool:
         """Whether an image behind it would move to a later batch, and miss its deadline for that."""
         mine, full = self._queue.of(terms.priority), self._times.predict(limit, now)
         places = self._places(terms.priority, limit)
         for batches in range(math.floor(ahead / places) + 1, math.floor(len(mine) / places) + 1):
-            pushed = mine[math.floor(batches * places) - 1].terms.deadline
+            pushed = mine[max(0, math.floor(batches * places) - 1)].terms.deadline
             if free_at + batches * full <= pushed < free_at + (batches + 1) * full:
                 return True
         return False

@@ -39,9 +39,9 @@ class Delivery(Generic[Result]):
         for place, result in zip(batch, results, strict=True):
             if place.outcome.done():  # its caller has gone meanwhile
                 continue
-            if self._now() > place.terms.deadline:
-                self._observer.missed()
             if isinstance(result, BaseException):
                 place.outcome.set_exception(result)
             else:
+                if self._now() > place.terms.deadline:
+                    self._observer.missed()
                 place.outcome.set_result(Scheduled(result, (released_at - place.ready_at) * 1e3))

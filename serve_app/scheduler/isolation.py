@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import compress
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -13,6 +14,8 @@ logger = logging.getLogger(__name__)
 RECOVERY = 64
 """Batches that must succeed at the lowered limit before a larger one is tried; doubled each time that fails."""
 MAX_RECOVERY = 1 << 14
+
+NO_REASON = RuntimeError("no batch has failed")
 
 
 class Isolation(Generic[Item, Result]):
@@ -34,22 +37,23 @@ class Isolation(Generic[Item, Result]):
         self._on_split = on_split
         self.limit: int | None = None
         self.is_failing = False
-        """Whether nothing of the last batch succeeded."""
+        """Whether nothing succeeded of what the device ran last."""
         self._failed_size = 0
         self._succeeded = 0
         self._recovery = RECOVERY
-        self._reason: Exception = RuntimeError("no batch has failed")
+        self._reason: Exception = NO_REASON
         self._logged: set[int] = set()
 
     async def run(self, batch: list[Item]) -> list[Result | BaseException]:
         """One result or exception for each, in order."""
         self._largest = 0
         results = await self._run(batch)
-        self.is_failing = all(map(_is_failure, results))
-        if self._largest and self._largest < len(batch) and not any(map(_is_failure, results)):
+        # Of those who left meanwhile nobody knows whether they were the culprits.
+        if self._largest and self._largest < len(batch) and not any(isinstance(r, BaseException) for r in results):
             self._lower(len(batch), self._largest)
         elif self._largest == len(batch) >= (self.limit or self._failed_size):
             self._recover()
+        self._reason = NO_REASON  # an exception holds the frames, and so the tensors, of what failed
         return results
 
     async def _run(self, batch: list[Item]) -> list[Result | BaseException]:
@@ -67,9 +71,10 @@ class Isolation(Generic[Item, Result]):
 
     async def _run_wanted(self, batch: list[Item]) -> list[Result | BaseException]:
         """Without those whose callers have gone meanwhile: they count as cancelled."""
-        wanted = [item for item in batch if self._is_wanted(item)]
+        is_wanted = [self._is_wanted(item) for item in batch]
+        wanted = list(compress(batch, is_wanted))
         results = iter(await self._run(wanted) if wanted else [])
-        return [next(results) if item in wanted else asyncio.CancelledError() for item in batch]
+        return [next(results) if each else asyncio.CancelledError() for each in is_wanted]
 
     async def _try(self, batch: list[Item]) -> list[Result | BaseException]:
         try:
@@ -78,6 +83,7 @@ class Isolation(Generic[Item, Result]):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
         except Exception as error:
             results = [error] * len(batch)
+        self.is_failing = all(map(_is_failure, results))
         return results
 
     def _lower(self, failed: int, works: int) -> None:

@@ -17,7 +17,7 @@ class Observer:
         """An image was dropped before the device, for its deadline could not be met any more."""
 
     def departed(self) -> None:
-        """An image was dropped before the device, for its caller had gone."""
+        """An image was dropped before the device, for its caller had gone (or failed elsewhere)."""
 
     def missed(self) -> None:
         """An image was answered after its deadline."""

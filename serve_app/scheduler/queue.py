@@ -58,8 +58,7 @@ class Queue(Generic[Item]):
     def __init__(self) -> None:
         self._places: tuple[list[Place[Item]], ...] = tuple([] for _ in Priority)
         self._credit = 0.0
-        self.unprepared = 0
-        """Places without their items."""
+        self._unprepared = [0 for _ in Priority]
 
     def __len__(self) -> int:
         return sum(map(len, self._places))
@@ -79,25 +78,29 @@ class Queue(Generic[Item]):
         """Places of the same priority that would come before a new one of these terms."""
         return bisect_left(self._places[terms.priority], (terms.deadline, math.inf), key=lambda p: p.order)
 
+    def unprepared(self, priority: Priority) -> int:
+        """Places of this priority without their items."""
+        return self._unprepared[priority]
+
     def ready(self, now: float) -> list[Place[Item]]:
         """What can go to the device."""
         return [place for place in self if place.is_ready(now)]
 
     def add(self, place: Place[Item]) -> None:
         insort(self._places[place.terms.priority], place, key=lambda p: p.order)
-        self.unprepared += place.item is None
+        self._unprepared[place.terms.priority] += place.item is None
 
     def fill(self, place: Place[Item], item: Item, now: float) -> None:
         """Its item has come."""
         place.item, place.ready_at = item, now
-        self.unprepared -= 1
+        self._unprepared[place.terms.priority] -= 1
 
     def remove(self, place: Place[Item]) -> None:
         """Nothing happens where it has left already."""
         index = self._index(place)
         if index is not None:
             del self._places[place.terms.priority][index]
-            self.unprepared -= place.item is None
+            self._unprepared[place.terms.priority] -= place.item is None
 
     def choose(self, size: int, now: float) -> list[Place[Item]]:
         """The next `size` ready places, or as many as there are; they stay in the queue."""

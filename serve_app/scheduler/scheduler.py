@@ -1,19 +1,20 @@
 """From the door to the answer: admission by deadline, release to the device, expiry, stalls.
 
-`@serve.batch` of Ray 2.48 to 2.60 cuts a batch when its wait is over, device free or not: with a
-wait below the service time, 500 requests/s of Poisson traffic collapse into small sealed batches
-that queue (156/s, p99 11 s). Here an idle device starts at once, a busy one collects a full batch.
+`@serve.batch` of Ray 2.48 to 2.60 cuts a batch when its wait is over, device free or not: 500 requests/s
+collapse into small sealed batches (156/s, p99 11 s). Here a batch is formed when the device is free.
 """
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from serve_app.errors import DeadlineExceeded, DeviceStalled, RequestError
 from serve_app.scheduler.admission import MARGIN, Admission
+from serve_app.scheduler.alarm import Alarm
 from serve_app.scheduler.delivery import Delivery, Scheduled
+from serve_app.scheduler.device import Device
 from serve_app.scheduler.isolation import Isolation
 from serve_app.scheduler.observer import Observer
 from serve_app.scheduler.policy import Policy
@@ -22,9 +23,8 @@ from serve_app.scheduler.times import BatchTimes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+T = TypeVar("T")
 
-STALL_FLOOR_S, STALL_FACTOR = 10.0, 20.0
-"""The device hangs when a batch has taken this long, and that many times longer than predicted."""
 RETRY_AFTER_STALL_S = 10.0
 EARLY_S = 0.005  # a timer that is to release an image before it expires must not be late itself
 
@@ -32,9 +32,9 @@ EARLY_S = 0.005  # a timer that is to release an image before it expires must no
 class Scheduler(Generic[Item, Result]):
     """Admits images by their deadlines and releases them to `execute(items)`.
 
-    `execute` runs one batch and returns, in order, a result or an exception for each item. While it runs,
-    the slot is taken. A free slot takes what is ready at once (or after `batch_wait_timeout_s`): earliest
-    deadline first, as many as fit so that the earliest deadline among them holds.
+    `execute` runs one batch and returns, in order, a result or an exception for each item. A device that is
+    free takes what is ready at once (or after `batch_wait_timeout_s`): earliest deadline first, as many as
+    fit so that the earliest deadline among them holds.
 
     Results are held back until the next batch has started (see `started`), or there is none.
 
@@ -47,27 +47,31 @@ class Scheduler(Generic[Item, Result]):
         policy: Policy,
         observer: Observer | None = None,
         num_preparers: int = 1,
+        on_stall: Callable[[], None] = lambda: None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self._execute = execute
         self._policy = policy
         self._observer = observer or Observer()
+        self._on_stall = on_stall
         self._now = clock or _loop_time
         self._queue: Queue[Item] = Queue()
         self._numbers = 0
         self._running: asyncio.Task[None] | None = None
         self._released: list[Place[Item]] = []  # what it runs, in however many parts
-        self._busy_until = -math.inf
+        self._reserved = 0
         self._delivery: Delivery[Result] = Delivery(self._observer, self._now)
-        self._wake: asyncio.Handle | None = None
-        self._wake_time = math.inf
-        self.isolation: Isolation[Place[Item], Result] = Isolation(
-            self._attempt, lambda place: not place.outcome.done(), self._observer.split
-        )
+        self._alarm = Alarm(self._release, self._now)
         self.times = BatchTimes()
+        self._device: Device[Item, Result] = Device(execute, self.times, self._observer, self._now, self._stall)
+        self.isolation: Isolation[Place[Item], Result] = Isolation(
+            self._device.run, self._is_wanted, self._observer.split
+        )
         self.admission = Admission(self._queue, self.times, num_preparers)
-        self.stalled = False
+
+    @property
+    def stalled(self) -> bool:
         """Whether the device does not come back from a batch."""
+        return self._device.stalled
 
     def __len__(self) -> int:
         """Images inside that are not on the device yet."""
@@ -77,20 +81,23 @@ class Scheduler(Generic[Item, Result]):
         """New settings for every batch released from now on; what waits is kept."""
         self._policy = policy
         self.times.configure(buckets, warm_up_s)
-        self._wake_at(self._now())
+        self._alarm.set(self._now())
 
     # --- the door ------------------------------------------------------------------------------------
 
     def check(self, terms: Terms) -> bool:
-        """Raise what `admitted` would: DeviceStalled, QueueFull, or Overloaded if the deadline cannot be met.
+        """Raise what `admitted` would: DeadlineExceeded, DeviceStalled, QueueFull or Overloaded.
 
         True if it would be let in only to try the prediction.
         """
         now = self._now()
+        if terms.deadline <= now:  # it passed while the image came in
+            self._observer.expired()
+            raise _expired_error()
         try:
             if self.stalled:
                 raise _stalled_error()
-            busy_until = self._busy_until if self._running else None
+            busy_until = self._device.busy_until if self._running else None
             return self.admission.check(terms, self._policy.max_queue_size, self._batch_limit(now), busy_until, now)
         except RequestError as error:
             self._observer.refused(error.code)
@@ -113,7 +120,7 @@ class Scheduler(Generic[Item, Result]):
             if not place.timeout.expired():
                 raise
             self._observer.expired()
-            raise DeadlineExceeded("the deadline passed before the image could reach the device") from None
+            raise _expired_error() from None
         except asyncio.CancelledError:
             if place in self._queue:
                 self._observer.departed() if self._now() < place.latest_start else self._observer.expired()
@@ -127,7 +134,7 @@ class Scheduler(Generic[Item, Result]):
             raise _stalled_error()
         self._queue.fill(place, item, self._now())
         if self._running is None:
-            self._wake_at(self._release_time(self._now()))
+            self._alarm.set(self._release_time(self._now()))
         result: Scheduled[Result] = await place.outcome
         return result
 
@@ -160,27 +167,12 @@ class Scheduler(Generic[Item, Result]):
         latest = min(place.terms.deadline for place in ready) - longest - EARLY_S
         return min(latest, min(place.ready_at for place in ready) + self._policy.batch_wait_timeout_s)
 
-    def _wake_at(self, when: float) -> None:
-        # Even an immediate release goes through the loop: items that arrive in the same turn of the
-        # loop then share the batch.
-        if self._wake is not None:
-            if self._wake_time <= self._now():
-                return  # it is due: put off each time an image comes, it might never be
-            self._wake.cancel()
-            self._wake = None
-        loop, self._wake_time = asyncio.get_running_loop(), when
-        if when <= self._now():
-            self._wake = loop.call_soon(self._release)
-        elif when < math.inf:
-            self._wake = loop.call_at(when, self._release)
-
     def _release(self) -> None:
-        self._wake = None
         now = self._now()
-        if self._running is not None:
+        if self._running is not None or self._reserved:
             return
         if (when := self._release_time(now)) > now:
-            self._wake_at(when)
+            self._alarm.set(when)
             return
         batch = self._queue.choose(self._batch_limit(now), now)
         fitting = self.times.largest_within(len(batch), min(p.terms.deadline for p in batch) - now, now)
@@ -188,7 +180,7 @@ class Scheduler(Generic[Item, Result]):
             batch = self._queue.choose(fitting, now)
         self._queue.take(batch, now)
         self._released = batch
-        self._busy_until = now + self.times.predict(len(batch), now)
+        self._device.busy_until = now + self.times.predict(len(batch), now)
         for place in batch:
             place.timeout.reschedule(None)
             self._observer.queued(now - place.ready_at)
@@ -202,43 +194,53 @@ class Scheduler(Generic[Item, Result]):
             results = [asyncio.CancelledError()] * len(batch)
         except Exception as error:  # a bug of ours: the slot is to be free again
             results = [error] * len(batch)
-        self._running = None
+        self._running, self._released = None, []
         self._delivery.deliver()  # a batch that never started must not keep the last one's answers
         self._delivery.hold(batch, results, released)
         self._release()
         if self._running is None:
             self._delivery.deliver()
 
+    async def alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What `work` returns, which has the device for itself, between two batches: it counts for none of them."""
+        self._reserved += 1
+        try:
+            while self._running is not None:
+                await asyncio.wait({self._running})
+            task = asyncio.create_task(work())
+            self._running = cast("asyncio.Task[None]", task)
+            return await task
+        finally:
+            self._reserved -= 1
+            self._running = None
+            self._alarm.set(self._now())
+
     def started(self) -> None:
         """`execute` calls this once the device works on its batch: now the last batch's callers wake."""
         self._delivery.deliver()
 
-    async def _attempt(self, batch: list[Place[Item]]) -> Sequence[Result | BaseException]:
-        loop, started = asyncio.get_running_loop(), self._now()
-        predicted = self.times.predict(len(batch), started)
-        self._busy_until = started + predicted
-        watchdog = loop.call_later(max(STALL_FLOOR_S, STALL_FACTOR * predicted), self._stall)
-        try:
-            results = await self._execute([place.item for place in batch if place.item is not None])
-        finally:
-            watchdog.cancel()
-            self.stalled = False
-        if not any(isinstance(result, BaseException) for result in results):
-            self.times.observe(len(batch), self._now() - started, self._now())
-            self._observer.executed(self.times.bucket(len(batch)), predicted, self._now() - started)
-        return results
-
     def _stall(self) -> None:
         """Nobody waits for a device that hangs: neither what is on it, nor what waits for it."""
-        self.stalled = True
         self._delivery.deliver()
         for place in (*self._released, *self._queue.ready(self._now())):
             if not place.outcome.done():
                 place.outcome.set_exception(_stalled_error())
+        self._on_stall()
+
+    def _is_wanted(self, place: Place[Item]) -> bool:
+        """Whether somebody still waits for it, when its batch has failed and is run again."""
+        if not place.outcome.done() and self._now() > place.terms.deadline:
+            self._observer.expired()
+            place.outcome.set_exception(_expired_error())
+        return not place.outcome.done()
 
 
 def _loop_time() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _expired_error() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed before the image could reach the device")
 
 
 def _stalled_error() -> DeviceStalled:

@@ -12,9 +12,10 @@ STALE_S = 30.0
 
 
 class Estimate:
-    """A high quantile of the last observations. One that was far too high is outvoted by the next."""
+    """A quantile of the last observations. One that was far too high is outvoted by the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, quantile: float = QUANTILE) -> None:
+        self._quantile = quantile
         self._window: deque[float] = deque(maxlen=WINDOW)
         self.value = 0.0
         self.least = math.inf
@@ -22,7 +23,7 @@ class Estimate:
     def observe(self, value: float) -> None:
         self._window.append(value)
         ordered = sorted(self._window)
-        self.value = ordered[int(QUANTILE * (len(ordered) - 1))]
+        self.value = ordered[int(self._quantile * (len(ordered) - 1))]
         self.least = ordered[0]
 
 

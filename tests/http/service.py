@@ -32,6 +32,9 @@ class FakeService:
     replica: str = "r-1"
     raises: Mapping[bytes, Exception] = field(default_factory=dict)
     refuses: Exception | None = None
+    counts_up: bool = False
+    """Whether the server's own deadlines are 1, 2, ... as often as it is asked."""
+    times_asked: int = 0
     asked: list[Terms] = field(default_factory=list)
     seen: list[bytes] = field(default_factory=list)
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -41,6 +44,9 @@ class FakeService:
         return {"name": self.model_name, "device": "fake"}
 
     def terms(self, timeout_s: float | None, priority: Priority) -> Terms:
+        self.times_asked += 1
+        if timeout_s is None and self.counts_up:
+            return Terms(float(self.times_asked), priority)
         return Terms(math.inf if timeout_s is None else timeout_s, priority)
 
     def check_admission(self, terms: Terms) -> None:

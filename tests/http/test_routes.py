@@ -356,3 +356,10 @@ def test_of_several_images_all_refused_the_longest_wait_is_told() -> None:
     assert response.status_code == 503
     assert response.headers["retry-after"] == "7"
     assert [image["code"] for image in response.json()["images"]] == ["overloaded", "queue_full"]
+
+
+def test_the_servers_own_objective_counts_from_when_the_request_has_been_read_the_clients_from_when_it_came() -> None:
+    service = FakeService(counts_up=True)
+    post(service)
+    post(service, x_request_timeout_seconds="5")
+    assert service.asked == [Terms(2.0), Terms(5.0)]

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from serve_app.config import default_buckets
 from serve_app.errors import DeadlineExceeded, DeviceStalled, Overloaded, QueueFull, RequestError
-from serve_app.scheduler import Place, Policy, Priority, Scheduler, Terms
-from serve_app.scheduler.admission import MARGIN
+from serve_app.scheduler import Place, Policy, Priority, Scheduler, Terms, admission
 from tests.scheduler.fakes import Counts
 from tests.scheduler.virtual_clock import VirtualClockLoop, run
 
@@ -300,8 +299,11 @@ class World(Counts):
         image.answered_at = self.now
 
     def judge_refusal(self, image: Image, error: RequestError, before: int) -> None:
-        self.refusals[error.code] += 1
         assert len(self.scheduler) == before
+        if isinstance(error, DeadlineExceeded):  # it had passed already
+            assert image.terms.deadline <= self.now
+            return
+        self.refusals[error.code] += 1
         if isinstance(error, Overloaded):
             assert math.isfinite(image.terms.deadline)
             assert error.retry_after_s is not None
@@ -314,7 +316,7 @@ class World(Counts):
         if image.terms.priority is Priority.INTERACTIVE:
             assert len(self.scheduler) <= self.policy.max_queue_size
         latest_start = image.terms.deadline - self.scheduler.times.predict(1, self.now)
-        is_tried = latest_start < self.now + MARGIN * (image.terms.deadline - self.now)
+        is_tried = latest_start < self.now + admission.MARGIN * (image.terms.deadline - self.now)
         assert image.place.latest_start == latest_start or is_tried
 
     # --- all of it -----------------------------------------------------------------------------------
@@ -351,7 +353,7 @@ class World(Counts):
         assert self.of["departed"] + self.of["expired"] == len(left) + len(expired)
 
         late = [image for image in self.images if image.released and image.answered_at > image.terms.deadline]
-        missed = [image for image in late if isinstance(image.outcome, int) or image.outcome is Poison]
+        missed = [image for image in late if isinstance(image.outcome, int)]
         maybe = [image for image in late if image.cancelled]  # the answer may have been on its way
         assert len(missed) <= self.of["missed"] <= len(missed) + len(maybe)
 
@@ -361,13 +363,13 @@ class World(Counts):
             assert image.outcome is asyncio.CancelledError
             assert image.released is None or image.cancelled > image.released
         elif image.released is not None:
-            assert image.outcome in {Poison if image.arrival.poison else image.number * 10} | stalls
+            too_late = {DeadlineExceeded} if self.whole_failures and image.is_late(image.answered_at) else set()
+            assert image.outcome in {Poison if image.arrival.poison else image.number * 10} | stalls | too_late
         elif image.place is not None:
             assert image.outcome in {DeadlineExceeded} | stalls
         else:
-            assert image.outcome in {QueueFull, Overloaded} | stalls
-        if image.outcome is DeadlineExceeded:
-            assert image.place is not None
+            assert image.outcome in {QueueFull, Overloaded, DeadlineExceeded} | stalls
+        if image.outcome is DeadlineExceeded and image.place is not None and image.released is None:
             assert image.answered_at == pytest.approx(max(image.place.latest_start, image.admitted_at), abs=EPSILON_S)
 
 

@@ -73,7 +73,7 @@ def test_what_is_not_prepared_or_gone_or_too_late_is_passed_over() -> None:
         in_time = filled.add(due=NOW)
         assert filled.queue.ready(NOW) == [in_time]
         assert filled.chosen(9) == [3]
-        assert filled.queue.unprepared == 1
+        assert filled.queue.unprepared(Priority.INTERACTIVE) == 1
 
     run(test())
 
@@ -88,7 +88,7 @@ def test_a_place_is_removed_once_and_only_that_one() -> None:
         assert list(filled.queue) == [first]
         assert first in filled.queue
         assert twin not in filled.queue
-        assert filled.queue.unprepared == 0
+        assert filled.queue.unprepared(Priority.INTERACTIVE) == 0
 
     run(test())
 

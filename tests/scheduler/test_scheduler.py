@@ -634,3 +634,51 @@ def test_images_without_deadline_wait_for_as_long_as_it_takes() -> None:
         assert await outcomes(submit(device.scheduler, *range(500), within_s=math.inf)) == list(range(0, 5000, 10))
 
     run(test())
+
+
+# --- the device for itself ---------------------------------------------------------------------------
+
+
+def test_what_has_the_device_alone_runs_between_two_batches_and_counts_for_none() -> None:
+    async def test() -> None:
+        device = TimedDevice({4: 0.1})
+        first = submit(device.scheduler, 1)
+        await settle()
+        second = submit(device.scheduler, 2)
+        before = device.scheduler.times.predict(1, now())
+
+        async def work() -> str:
+            assert len(device.batches) == 1
+            await asyncio.sleep(1000.0)
+            assert len(device.batches) == 1
+            return "done"
+
+        assert await device.scheduler.alone(work) == "done"
+        assert await outcomes(first + second) == [10, 20]
+        assert not device.scheduler.stalled
+        assert device.scheduler.times.predict(1, now()) == pytest.approx(before)
+
+    run(test())
+
+
+def test_the_device_is_free_again_where_what_has_it_alone_fails() -> None:
+    async def test() -> None:
+        device = TimedDevice({4: 0.1})
+
+        async def work() -> None:
+            raise MemoryError
+
+        with pytest.raises(MemoryError):
+            await device.scheduler.alone(work)
+        assert await outcomes(submit(device.scheduler, 1)) == [10]
+
+    run(test())
+
+
+def test_a_deadline_that_passed_while_the_image_came_in_is_no_overload() -> None:
+    async def test() -> None:
+        device = TimedDevice({4: 0.1})
+        with pytest.raises(DeadlineExceeded):
+            device.scheduler.check(Terms(now()))
+
+    run(test())

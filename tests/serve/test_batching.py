@@ -15,7 +15,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
     content = config(
         {"device": "stub", "stub": {"base_ms": 1000, "per_image_ms": 0}},
         max_ongoing_requests=4 * MAX_BATCH_SIZE,
-        user_config={"max_batch_size": MAX_BATCH_SIZE},
+        user_config={"max_batch_size": MAX_BATCH_SIZE, "batch_buckets": [1, MAX_BATCH_SIZE]},  # each is warmed
     )
     with running(content, RAY_SERVE_ENABLE_HA_PROXY=request.param) as running_service:
         yield running_service

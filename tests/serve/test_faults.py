@@ -39,7 +39,8 @@ def image_of() -> Callable[[int], bytes]:
 @BOTH
 def test_of_clients_that_leave_while_they_wait_none_reaches_the_device(proxy: str, samples: dict[int, bytes]) -> None:
     content = config(
-        {"device": "stub", "stub": {"base_ms": 2500, "per_image_ms": 0}}, user_config={"max_batch_size": 32}
+        {"device": "stub", "stub": {"base_ms": 2500, "per_image_ms": 0}},
+        user_config={"max_batch_size": 32, "batch_buckets": [1, 32]},  # each is warmed
     )
     with running(content, RAY_SERVE_ENABLE_HA_PROXY=proxy) as service:
         # The first batch keeps the device busy for 2.5 s; half of those who come meanwhile leave after one.

@@ -17,7 +17,8 @@ BOTH = pytest.mark.parametrize("service", ["1", "0"], ids=["haproxy", "ordinary 
 
 @pytest.fixture(scope="module")
 def service(request: pytest.FixtureRequest) -> Iterator[Service]:
-    with running(slow(latency_slo_ms=1e3 * OBJECTIVE_S), RAY_SERVE_ENABLE_HA_PROXY=request.param) as running_service:
+    content = slow(latency_slo_ms=1e3 * OBJECTIVE_S, max_queue_size=60)
+    with running(content, RAY_SERVE_ENABLE_HA_PROXY=request.param) as running_service:
         yield running_service
 
 
@@ -102,16 +103,20 @@ def test_what_happens_at_the_door_and_in_the_queue_is_counted(service: Service) 
     assert service.settled_metric("serve_app_batch_time_ms", at_least=1e3 * BATCH_S) > 0
 
 
+@BOTH
+def test_a_queue_is_bounded_whatever_the_deadlines(service: Service, samples: dict[int, bytes]) -> None:
+    patient = {"X-Request-Timeout-Seconds": "25"}
+    answers = service.send(*[Sent(samples[i % 10], patient) for i in range(90)])
+    assert set(Counter((a.status, a.code) for a in answers)) == {(200, None), (503, "queue_full")}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refusals(answers))
+
+
 @pytest.mark.parametrize("proxy", ["1", "0"], ids=["haproxy", "ordinary proxy"])
-def test_a_queue_without_deadlines_is_bounded_and_ray_itself_refuses_in_the_same_words(
-    proxy: str, samples: dict[int, bytes]
-) -> None:
-    ours, rays = slow(max_queue_size=6), slow(max_ongoing_requests=4, max_queued_requests=2)
-    for content in (ours, rays):
-        with running(content, RAY_SERVE_ENABLE_HA_PROXY=proxy) as service:
-            answers = service.send(*[Sent(samples[i % 10]) for i in range(30)])
-            assert set(Counter((a.status, a.code) for a in answers)) == {(200, None), (503, "queue_full")}
-            assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refusals(answers))
+def test_ray_itself_refuses_in_the_same_words(proxy: str, samples: dict[int, bytes]) -> None:
+    with running(slow(max_ongoing_requests=4, max_queued_requests=2), RAY_SERVE_ENABLE_HA_PROXY=proxy) as service:
+        answers = service.send(*[Sent(samples[i % 10]) for i in range(30)])
+        assert set(Counter((a.status, a.code) for a in answers)) == {(200, None), (503, "queue_full")}
+        assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refusals(answers))
 
 
 def test_a_second_replica_takes_what_comes_and_the_first_keeps_its_backlog(samples: dict[int, bytes]) -> None:

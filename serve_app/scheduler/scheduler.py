@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from serve_app.errors import DeadlineExceeded, DeviceStalled, RequestError
 from serve_app.scheduler.admission import MARGIN, Admission
@@ -37,7 +37,6 @@ class Scheduler(Generic[Item, Result]):
     fit so that the earliest deadline among them holds.
 
     Results are held back until the next batch has started (see `started`), or there is none.
-
     `clock` must agree with the event loop's, which is the default; uvloop's own counts whole milliseconds.
     """
 
@@ -56,7 +55,7 @@ class Scheduler(Generic[Item, Result]):
         self._now = clock or _loop_time
         self._queue: Queue[Item] = Queue()
         self._numbers = 0
-        self._running: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[Any] | None = None
         self._released: list[Place[Item]] = []  # what it runs, in however many parts
         self._reserved = 0
         self._delivery: Delivery[Result] = Delivery(self._observer, self._now)
@@ -204,15 +203,16 @@ class Scheduler(Generic[Item, Result]):
     async def alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What `work` returns, which has the device for itself, between two batches: it counts for none of them."""
         self._reserved += 1
+        task: asyncio.Task[T] | None = None
         try:
             while self._running is not None:
                 await asyncio.wait({self._running})
-            task = asyncio.create_task(work())
-            self._running = cast("asyncio.Task[None]", task)
+            self._running = task = asyncio.create_task(work())
             return await task
         finally:
             self._reserved -= 1
-            self._running = None
+            if self._running is task:
+                self._running = None
             self._alarm.set(self._now())
 
     def started(self) -> None:

@@ -682,3 +682,24 @@ def test_a_deadline_that_passed_while_the_image_came_in_is_no_overload() -> None
             device.scheduler.check(Terms(now()))
 
     run(test())
+
+
+def test_who_gives_up_waiting_to_have_the_device_alone_leaves_the_batch_on_it() -> None:
+    async def test() -> None:
+        device = TimedDevice({4: 0.1})
+        first = submit(device.scheduler, 1)
+        await settle()
+
+        async def work() -> None:
+            raise AssertionError("never")
+
+        waiting = asyncio.create_task(device.scheduler.alone(work))
+        await settle()
+        waiting.cancel()
+        second = submit(device.scheduler, 2)
+        await settle()
+        assert device.batches == [[1]]
+        assert await outcomes(first + second) == [10, 20]
+        assert device.started_at == pytest.approx([0.0, 0.1])
+
+    run(test())

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -16,6 +17,12 @@ def _ctrl_c_reaches_what_tests_start() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def _pillow_limit_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every Decoder sets it, for its whole process: one that allows little must not outlive its test."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@ import re
 import resource
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -28,13 +28,6 @@ IDENTITY = Geometry(resize_size=SIDE, crop_size=SIDE)
 WHITE = 255
 
 NOISE: Pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def _pillow_limit_is_restored() -> Iterator[None]:
-    before = Image.MAX_IMAGE_PIXELS
-    yield
-    Image.MAX_IMAGE_PIXELS = before
 
 
 def decode(

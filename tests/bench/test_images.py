@@ -16,12 +16,6 @@ from serve_app.model_spec import Geometry
 SIDES = st.integers(1, 40)
 
 
-@pytest.fixture(autouse=True)
-def _pillow_limit_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Decoder sets it."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-
-
 def opened(file: bytes) -> Image.Image:
     return Image.open(BytesIO(file))
 

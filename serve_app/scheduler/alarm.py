@@ -8,7 +8,7 @@ from collections.abc import Callable
 class Alarm:
     """Even an immediate ring goes through the loop: items that arrive in the same turn then share the batch."""
 
-    def __init__(self, ring: Callable[[], None], now: Callable[[], float]) -> None:
+    def __init__(self, ring: Callable[[], object], now: Callable[[], float]) -> None:
         self._ring = ring
         self._now = now
         self._handle: asyncio.Handle | None = None

@@ -1,10 +1,12 @@
-"""One batch on the device: its time is learnt, a hang is noticed."""
+"""Batches on the device, one after another: their times are learnt, a hang is noticed."""
 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from serve_app.scheduler.isolation import is_unknown
 from serve_app.scheduler.observer import Observer
 from serve_app.scheduler.queue import Place
 from serve_app.scheduler.times import BatchTimes
@@ -16,8 +18,21 @@ STALL_FLOOR_S, STALL_FACTOR = 10.0, 20.0
 """It hangs when a batch has taken this long, and that many times longer than predicted."""
 
 
+@dataclass(eq=False)
+class _Flight:
+    """A batch that is on the device, or on its way to it."""
+
+    batch: object
+    predicted: float
+    begun: float
+    """When it came, or the one before it was done: its own time begins with the later of these."""
+
+
 class Device(Generic[Item, Result]):
-    """Runs batches by `execute(items)`, which returns a result or an exception for each, in order, or raises."""
+    """Runs batches by `execute(items)`, which returns a result or an exception for each, in order, or raises.
+
+    It works on them in the order in which they come; one that fails may be back before those ahead of it.
+    """
 
     def __init__(
         self,
@@ -32,26 +47,68 @@ class Device(Generic[Item, Result]):
         self._observer = observer
         self._now = now
         self._on_stall = on_stall
+        self._flights: list[_Flight] = []  # in order: it works on the first
+        self._watched: _Flight | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
         self.busy_until = -math.inf
-        """When it is expected to be done with what it has."""
+        """When it is expected to be done with what it has, as it began with the first of it."""
         self.stalled = False
         """Whether it does not come back from a batch."""
 
+    def free_at(self, now: float) -> float:
+        """When it is expected to begin with a batch that comes now."""
+        if not self._flights:
+            return now
+        first, *others = self._flights
+        return max(now, first.begun + first.predicted) + sum(flight.predicted for flight in others)
+
+    def expect(self, batch: list[Place[Item]], now: float) -> None:
+        """This batch is on its way: `run` is called with it in the loop's next turn."""
+        self._add(batch, now)
+
+    def _add(self, batch: list[Place[Item]], now: float) -> _Flight:
+        flight = _Flight(batch, self._times.predict(len(batch), now), now)
+        self._flights.append(flight)
+        self._count()
+        return flight
+
+    def _count(self) -> None:
+        if self._flights:
+            self.busy_until = self._flights[0].begun + sum(flight.predicted for flight in self._flights)
+
     async def run(self, batch: list[Place[Item]]) -> Sequence[Result | BaseException]:
-        loop, started = asyncio.get_running_loop(), self._now()
-        predicted = self._times.predict(len(batch), started)
-        self.busy_until = started + predicted
-        watchdog = loop.call_later(max(STALL_FLOOR_S, STALL_FACTOR * predicted), self._stall)
+        self._flights = [flight for flight in self._flights if flight.batch is not batch]
+        flight = self._add(batch, self._now())
+        self._watch()
         try:
             results = await self._execute([place.item for place in batch if place.item is not None])
         finally:
-            watchdog.cancel()
-            self.stalled = False
-        if not any(isinstance(result, BaseException) for result in results):
-            taken = self._now() - started
-            self._times.observe(len(batch), taken, self._now())
-            self._observer.executed(self._times.bucket(len(batch)), predicted, taken)
+            self._end(flight)
+        if not any(map(is_unknown, results)):
+            now = self._now()
+            self._times.observe(len(batch), now - flight.begun, now)
+            self._observer.executed(self._times.bucket(len(batch)), flight.predicted, now - flight.begun)
         return results
+
+    def _end(self, ended: _Flight) -> None:
+        position = self._flights.index(ended)
+        del self._flights[position]
+        for flight in self._flights[position:]:
+            flight.begun = self._now()
+        self._count()
+        self._watch()
+
+    def _watch(self) -> None:
+        """The watchdog is set for the first, once it is that: those behind it wait for it."""
+        first = self._flights[0] if self._flights else None
+        if first is self._watched:
+            return
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._watched, self._watchdog, self.stalled = first, None, False
+        if first is not None:
+            patience = max(STALL_FLOOR_S, STALL_FACTOR * first.predicted)
+            self._watchdog = asyncio.get_running_loop().call_later(patience, self._stall)
 
     def _stall(self) -> None:
         self.stalled = True

@@ -3,8 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from itertools import compress
 from typing import Generic, TypeVar
+
+from serve_app.errors import RequestError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -14,8 +17,6 @@ logger = logging.getLogger(__name__)
 RECOVERY = 64
 """Batches that must succeed at the lowered limit before a larger one is tried; doubled each time that fails."""
 MAX_RECOVERY = 1 << 14
-
-NO_REASON = RuntimeError("no batch has failed")
 
 
 class Isolation(Generic[Item, Result]):
@@ -41,39 +42,38 @@ class Isolation(Generic[Item, Result]):
         self._failed_size = 0
         self._succeeded = 0
         self._recovery = RECOVERY
-        self._reason: Exception = NO_REASON
+        self._lowered = 0  # how often
         self._logged: set[int] = set()
 
     async def run(self, batch: list[Item]) -> list[Result | BaseException]:
         """One result or exception for each, in order."""
-        self._largest = 0
-        results = await self._run(batch)
+        parts = _Parts(self._lowered)
+        results = await self._run(batch, parts)
         # Of those who left meanwhile nobody knows whether they were the culprits.
-        if self._largest and self._largest < len(batch) and not any(isinstance(r, BaseException) for r in results):
-            self._lower(len(batch), self._largest)
-        elif self._largest == len(batch) >= (self.limit or self._failed_size):
+        if parts.largest and parts.largest < len(batch) and not any(map(is_unknown, results)):
+            self._lower(len(batch), parts)
+        elif parts.largest == len(batch) >= (self.limit or self._failed_size):
             self._recover()
-        self._reason = NO_REASON  # an exception holds the frames, and so the tensors, of what failed
         return results
 
-    async def _run(self, batch: list[Item]) -> list[Result | BaseException]:
+    async def _run(self, batch: list[Item], parts: "_Parts") -> list[Result | BaseException]:
         results = await self._try(batch)
-        failures = [result for result in results if isinstance(result, Exception)]
+        failures = [r for r in results if isinstance(r, Exception) and is_failure(r)]
         if len(failures) < len(batch):
-            self._largest = max(self._largest, len(batch))
+            parts.largest = max(parts.largest, len(batch))
             return results
         if len(batch) == 1:
             return results
-        self._reason = failures[0]
+        parts.reason = failures[0]
         self._on_split()
         middle = (len(batch) + 1) // 2
-        return [result for half in (batch[:middle], batch[middle:]) for result in await self._run_wanted(half)]
+        return [r for half in (batch[:middle], batch[middle:]) for r in await self._run_wanted(half, parts)]
 
-    async def _run_wanted(self, batch: list[Item]) -> list[Result | BaseException]:
+    async def _run_wanted(self, batch: list[Item], parts: "_Parts") -> list[Result | BaseException]:
         """Without those whose callers have gone meanwhile: they count as cancelled."""
         is_wanted = [self._is_wanted(item) for item in batch]
         wanted = list(compress(batch, is_wanted))
-        results = iter(await self._run(wanted) if wanted else [])
+        results = iter(await self._run(wanted, parts) if wanted else [])
         return [next(results) if each else asyncio.CancelledError() for each in is_wanted]
 
     async def _try(self, batch: list[Item]) -> list[Result | BaseException]:
@@ -83,18 +83,20 @@ class Isolation(Generic[Item, Result]):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
         except Exception as error:
             results = [error] * len(batch)
-        self.is_failing = all(map(_is_failure, results))
+        self.is_failing = all(map(is_failure, results))
         return results
 
-    def _lower(self, failed: int, works: int) -> None:
-        if self._failed_size:
+    def _lower(self, failed: int, parts: "_Parts") -> None:
+        # Not for one that was on its way already when the limit was lowered.
+        if self._failed_size and parts.lowered == self._lowered:
             self._recovery = min(2 * self._recovery, MAX_RECOVERY)
-        self.limit, self._failed_size, self._succeeded = works, failed, 0
+        self._lowered += 1
+        self.limit, self._failed_size, self._succeeded = parts.largest, failed, 0
         if failed not in self._logged:
             self._logged.add(failed)
             logger.error(
-                *("A batch of %d failed, in parts it ran: batches have at most %d for a while.", failed, works),
-                exc_info=self._reason,
+                *("A batch of %d failed, in parts it ran: batches have at most %d for a while.", failed, parts.largest),
+                exc_info=parts.reason,
             )
 
     def _recover(self) -> None:
@@ -108,5 +110,22 @@ class Isolation(Generic[Item, Result]):
             self.limit = self.limit * 2 if self.limit * 2 < self._failed_size else None
 
 
-def _is_failure(result: object) -> bool:
-    return isinstance(result, Exception)
+@dataclass
+class _Parts:
+    """What became of a batch's parts. With the exception go the frames, and so the tensors, of what failed."""
+
+    lowered: int
+    """How often the limit had been lowered when the batch began."""
+    largest: int = 0
+    """The largest of them that ran."""
+    reason: BaseException | None = None
+
+
+def is_failure(result: object) -> bool:
+    """Whether the device failed on it. A RequestError is an answer: that image cannot be read, the others could."""
+    return isinstance(result, Exception) and not isinstance(result, RequestError)
+
+
+def is_unknown(result: object) -> bool:
+    """Neither a result nor an answer: the device failed, or the caller has gone."""
+    return isinstance(result, BaseException) and not isinstance(result, RequestError)

@@ -82,6 +82,11 @@ class Queue(Generic[Item]):
         """Places of this priority without their items."""
         return self._unprepared[priority]
 
+    @property
+    def prepared(self) -> int:
+        """Places with their items: no fewer than are ready."""
+        return len(self) - sum(self._unprepared)
+
     def ready(self, now: float) -> list[Place[Item]]:
         """What can go to the device."""
         return [place for place in self if place.is_ready(now)]

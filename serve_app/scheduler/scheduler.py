@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from serve_app.errors import DeadlineExceeded, DeviceStalled, RequestError
@@ -34,7 +35,8 @@ class Scheduler(Generic[Item, Result]):
 
     `execute` runs one batch and returns, in order, a result or an exception for each item. A device that is
     free takes what is ready at once (or after `batch_wait_timeout_s`): earliest deadline first, as many as
-    fit so that the earliest deadline among them holds.
+    fit so that the earliest deadline among them holds. A device that is busy takes one more beside, up to
+    `max_in_flight`, only if it is full: it is prepared while the other runs, and could not have grown.
 
     Results are held back until the next batch has started (see `started`), or there is none.
     `clock` must agree with the event loop's, which is the default; uvloop's own counts whole milliseconds.
@@ -48,6 +50,7 @@ class Scheduler(Generic[Item, Result]):
         num_preparers: int = 1,
         on_stall: Callable[[], None] = lambda: None,
         clock: Callable[[], float] | None = None,
+        max_in_flight: int = 1,
     ) -> None:
         self._policy = policy
         self._observer = observer or Observer()
@@ -55,8 +58,8 @@ class Scheduler(Generic[Item, Result]):
         self._now = clock or _loop_time
         self._queue: Queue[Item] = Queue()
         self._numbers = 0
-        self._running: asyncio.Task[Any] | None = None
-        self._released: list[Place[Item]] = []  # what it runs, in however many parts
+        self._running: dict[asyncio.Task[Any], list[Place[Item]]] = {}  # each with what it runs, in however many parts
+        self._max_in_flight = max_in_flight
         self._reserved = 0
         self._delivery: Delivery[Result] = Delivery(self._observer, self._now)
         self._alarm = Alarm(self._release, self._now)
@@ -132,7 +135,7 @@ class Scheduler(Generic[Item, Result]):
         if self.stalled:
             raise _stalled_error()
         self._queue.fill(place, item, self._now())
-        if self._running is None:
+        if len(self._running) < self._max_in_flight:
             self._alarm.set(self._release_time(self._now()))
         result: Scheduled[Result] = await place.outcome
         return result
@@ -155,10 +158,12 @@ class Scheduler(Generic[Item, Result]):
         return self.times.largest_within(limit, (1 - MARGIN) * self._policy.latency_slo_s / 2, now)
 
     def _release_time(self, now: float) -> float:
-        """When a free slot takes what is ready."""
-        ready = self._queue.ready(now)
+        """When the device takes what is ready."""
         limit = self._batch_limit(now)
-        if not ready:
+        if self._running and self._queue.prepared < limit:
+            return math.inf
+        ready = self._queue.ready(now)
+        if not ready or (self._running and len(ready) < limit):
             return math.inf
         if len(ready) >= limit or not self._policy.batch_wait_timeout_s:
             return now
@@ -166,24 +171,29 @@ class Scheduler(Generic[Item, Result]):
         latest = min(place.terms.deadline for place in ready) - longest - EARLY_S
         return min(latest, min(place.ready_at for place in ready) + self._policy.batch_wait_timeout_s)
 
-    def _release(self) -> None:
+    def _release(self) -> bool:
+        """Whether a batch could be released."""
         now = self._now()
-        if self._running is not None or self._reserved:
-            return
+        if self._reserved or len(self._running) >= self._max_in_flight:
+            return False
         if (when := self._release_time(now)) > now:
             self._alarm.set(when)
-            return
+            return False
         batch = self._queue.choose(self._batch_limit(now), now)
-        fitting = self.times.largest_within(len(batch), min(p.terms.deadline for p in batch) - now, now)
-        if fitting < len(batch):
+        left = min(place.terms.deadline for place in batch) - self._device.free_at(now)
+        if self._running and self.times.predict(len(batch), now) > left:
+            return False
+        if (fitting := self.times.largest_within(len(batch), left, now)) < len(batch):
             batch = self._queue.choose(fitting, now)
         self._queue.take(batch, now)
-        self._released = batch
-        self._device.busy_until = now + self.times.predict(len(batch), now)
+        self._device.expect(batch, now)
         for place in batch:
             place.timeout.reschedule(None)
             self._observer.queued(now - place.ready_at)
-        self._running = asyncio.create_task(self._run(batch, now))
+        self._running[asyncio.create_task(self._run(batch, now))] = batch
+        if len(self._running) < self._max_in_flight:
+            self._alarm.set(self._release_time(now))  # another one may be full already
+        return True
 
     async def _run(self, batch: list[Place[Item]], released: float) -> None:
         results: Sequence[Result | BaseException]
@@ -193,26 +203,29 @@ class Scheduler(Generic[Item, Result]):
             results = [asyncio.CancelledError()] * len(batch)
         except Exception as error:  # a bug of ours: the slot is to be free again
             results = [error] * len(batch)
-        self._running, self._released = None, []
+        self._forget(asyncio.current_task())
         self._delivery.deliver()  # a batch that never started must not keep the last one's answers
         self._delivery.hold(batch, results, released)
-        self._release()
-        if self._running is None:
+        if not self._release():
             self._delivery.deliver()
+
+    def _forget(self, task: "asyncio.Task[Any] | None") -> None:
+        if task is not None:
+            self._running.pop(task, None)
 
     async def alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What `work` returns, which has the device for itself, between two batches: it counts for none of them."""
         self._reserved += 1
         task: asyncio.Task[T] | None = None
         try:
-            while self._running is not None:
-                await asyncio.wait({self._running})
-            self._running = task = asyncio.create_task(work())
+            while self._running:
+                await asyncio.wait(self._running)
+            task = asyncio.create_task(work())
+            self._running[task] = []
             return await task
         finally:
             self._reserved -= 1
-            if self._running is task:
-                self._running = None
+            self._forget(task)
             self._alarm.set(self._now())
 
     def started(self) -> None:
@@ -222,7 +235,7 @@ class Scheduler(Generic[Item, Result]):
     def _stall(self) -> None:
         """Nobody waits for a device that hangs: neither what is on it, nor what waits for it."""
         self._delivery.deliver()
-        for place in (*self._released, *self._queue.ready(self._now())):
+        for place in (*chain.from_iterable(self._running.values()), *self._queue.ready(self._now())):
             if not place.outcome.done():
                 place.outcome.set_exception(_stalled_error())
         self._on_stall()

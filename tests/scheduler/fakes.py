@@ -13,12 +13,15 @@ class Counts(Observer):
 
     def __init__(self) -> None:
         self.of: Counter[str] = Counter()
+        self.actual_s: list[float] = []
+        """Of each batch that was executed."""
 
     def queued(self, seconds: float) -> None:
         self.of["queued"] += 1
 
     def executed(self, bucket: int, predicted_s: float, actual_s: float) -> None:
         self.of["executed"] += 1
+        self.actual_s.append(actual_s)
 
     def refused(self, reason: str) -> None:
         self.of[reason] += 1
@@ -37,34 +40,45 @@ class Counts(Observer):
 
 
 class SteppedDevice:
-    """Executes batches of numbers; each runs until `finish`."""
+    """Executes batches of numbers; each runs until `finish`, the one that came first unless another is named."""
 
-    def __init__(self, policy: Policy, says_started: bool = True) -> None:
+    def __init__(self, policy: Policy, says_started: bool = True, max_in_flight: int = 1) -> None:
         self.batches: list[list[int]] = []
         self.counts = Counts()
-        self.scheduler: Scheduler[int, int] = Scheduler(self._execute, policy, self.counts)
+        self.scheduler: Scheduler[int, int] = Scheduler(self._execute, policy, self.counts, max_in_flight=max_in_flight)
         self._says_started = says_started
-        self._running: list[asyncio.Future[list[int | BaseException]]] = []
+        self._running: list[tuple[list[int], asyncio.Future[list[int | BaseException]]]] = []
+
+    @property
+    def in_flight(self) -> list[list[int]]:
+        """What is there, first come first."""
+        return [items for items, _ in self._running]
 
     async def _execute(self, items: list[int]) -> list[int | BaseException]:
         self.batches.append(items)
         if self._says_started:
             self.scheduler.started()
-        self._running.append(asyncio.get_running_loop().create_future())
-        return await self._running[-1]
+        done: asyncio.Future[list[int | BaseException]] = asyncio.get_running_loop().create_future()
+        entry = items, done
+        self._running.append(entry)
+        try:
+            return await done
+        finally:
+            self._running.remove(entry)
 
-    def finish(self, results: list[int | BaseException] | None = None) -> None:
-        self._running[-1].set_result([item * 10 for item in self.batches[-1]] if results is None else results)
+    def finish(self, results: list[int | BaseException] | None = None, which: int = 0) -> None:
+        items, future = self._running[which]
+        future.set_result([item * 10 for item in items] if results is None else results)
 
-    def cancel(self) -> None:
-        self._running[-1].cancel()
+    def cancel(self, which: int = 0) -> None:
+        self._running[which][1].cancel()
 
-    def fail(self, error: Exception) -> None:
-        self._running[-1].set_exception(error)
+    def fail(self, error: Exception, which: int = 0) -> None:
+        self._running[which][1].set_exception(error)
 
 
 class TimedDevice:
-    """Takes `seconds[n]` for a batch of n; a negative item is poison.
+    """Takes `seconds[n]` for a batch of n, one after another; a negative item is poison.
 
     The scheduler knows that from the warm-up, or something else that is `told` to it.
     """
@@ -74,20 +88,28 @@ class TimedDevice:
         seconds: Mapping[int, float],
         policy: Policy | None = None,
         told: Mapping[int, float] | None = None,
+        max_in_flight: int = 1,
     ) -> None:
         self.seconds = dict(seconds)
         self.batches: list[list[int]] = []
+        self.released_at: list[float] = []
         self.started_at: list[float] = []
+        """When each began, after those that came before it."""
         self.counts = Counts()
         self.policy = policy or Policy(max(seconds))
-        self.scheduler: Scheduler[int, int] = Scheduler(self._execute, self.policy, self.counts)
+        self.scheduler: Scheduler[int, int] = Scheduler(
+            self._execute, self.policy, self.counts, max_in_flight=max_in_flight
+        )
         self.scheduler.configure(self.policy, sorted(seconds), seconds if told is None else told)
+        self._works = asyncio.Lock()
 
     async def _execute(self, items: list[int]) -> Sequence[int | BaseException]:
         self.scheduler.started()
         self.batches.append(items)
-        self.started_at.append(asyncio.get_running_loop().time())
-        await asyncio.sleep(next(s for n, s in sorted(self.seconds.items()) if n >= len(items)))
+        self.released_at.append(asyncio.get_running_loop().time())
+        async with self._works:
+            self.started_at.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(next(s for n, s in sorted(self.seconds.items()) if n >= len(items)))
         if min(items) < 0:
             raise ValueError("poison")
         return [item * 10 for item in items]

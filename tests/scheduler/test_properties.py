@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve_app.config import default_buckets
-from serve_app.errors import DeadlineExceeded, DeviceStalled, Overloaded, QueueFull, RequestError
+from serve_app.errors import DeadlineExceeded, DeviceStalled, Overloaded, QueueFull, RequestError, UnreadableImage
 from serve_app.scheduler import Place, Policy, Priority, Scheduler, Terms, admission
 from tests.scheduler.fakes import Counts
 from tests.scheduler.virtual_clock import VirtualClockLoop, run
@@ -53,6 +53,8 @@ class Arrival:
     budget_s: float | None
     prepare_s: float
     poison: bool
+    unreadable: bool
+    """The device's answer is a RequestError."""
     cancel_after_s: float | None
     leaves_with_a_batch: bool
     """Its caller leaves in the very turn in which a batch ends."""
@@ -74,6 +76,7 @@ class Scenario:
     """Larger batches fail as a whole."""
     poison_fails_batch: bool
     says_started: bool
+    max_in_flight: int
     arrivals: Sequence[Arrival]
 
 
@@ -93,8 +96,6 @@ class Image:
     cancelled_at: float = math.inf
     released: int | None = None
     """Which event its batch's release was."""
-    hung: bool = False
-    """It was on the device when that hung."""
     outcomes: list[int | type[BaseException]] = field(default_factory=list)
     answered_at: float = math.inf
 
@@ -108,6 +109,13 @@ class Image:
         [outcome] = self.outcomes
         return outcome
 
+    @property
+    def result(self) -> int | Exception:
+        """What the device says to it."""
+        if self.arrival.poison:
+            return Poison()
+        return UnreadableImage("unreadable") if self.arrival.unreadable else self.number * 10
+
     def waits(self) -> bool:
         """It could go to the device."""
         return self.ready_at is not None and self.released is None and self.cancelled is None and not self.outcomes
@@ -119,13 +127,30 @@ class Image:
 
 @dataclass
 class Release:
-    """What was known when a batch was released."""
+    """What was known when an image was released."""
 
     event: int
     ready: list[Image]
     limit: int
     predicted: Mapping[int, float]
     now: float
+    waited_s: float
+
+
+@dataclass(eq=False)
+class Flight:
+    """A batch that comes to the device, or part of one that failed."""
+
+    batch: list[Image]
+    released: int
+    """Which event that was."""
+    predicted_s: float
+    came_at: float
+    behind_s: float
+    """What was predicted for those before it."""
+    begun_at: float = math.inf
+    ended: float = math.inf
+    """Which event that was."""
 
 
 class World(Counts):
@@ -135,13 +160,17 @@ class World(Counts):
         super().__init__()
         self.scenario = scenario
         self.policy = scenario.policies[0]
-        self.scheduler: Scheduler[int, int] = Scheduler(self.execute, self.policy, self)
+        self.scheduler: Scheduler[int, int] = Scheduler(
+            self.execute, self.policy, self, max_in_flight=scenario.max_in_flight
+        )
         self.images: list[Image] = []
         self.events = 0
-        self.release: Release | None = None
+        self.releases: list[Release] = []  # of each image whose batch has not come to the device yet
         self.released_images = self.attempts = self.clean_attempts = self.whole_failures = 0
-        self.busy = False
-        self.waited_s: list[float] = []
+        self.flights: list[Flight] = []  # all that ever came
+        self.works = asyncio.Lock()
+        self.own_s = 0.0
+        """What the last batch took by itself."""
         self.refusals: Counter[str] = Counter()
         self.findings: list[AssertionError] = []
 
@@ -163,52 +192,70 @@ class World(Counts):
         return self.scenario.base_s + self.scenario.per_image_s * n
 
     def limit(self) -> int:
-        """By the specification, but for sizes that failed."""
+        """By the specification."""
         policy, times = self.policy, self.scheduler.times
+        largest = min(policy.max_batch_size, self.scheduler.isolation.limit or policy.max_batch_size)
         if policy.latency_slo_s is None:
-            return policy.max_batch_size
-        sizes = range(1, policy.max_batch_size + 1)
+            return largest
+        sizes = range(1, largest + 1)
         return max((n for n in sizes if 2 * times.predict(n, self.now) <= 0.9 * policy.latency_slo_s), default=1)
 
     # --- the device ----------------------------------------------------------------------------------
 
     def queued(self, seconds: float) -> None:
         super().queued(seconds)
-        self.waited_s.append(seconds)
-        if self.release is None:
-            predicted = {n: self.scheduler.times.predict(n, self.now) for n in range(1, LARGEST + 1)}
-            ready = [image for image in self.images if image.waits()]
-            self.release = Release(self.event(), ready, self.limit(), predicted, self.now)
+        predicted = {n: self.scheduler.times.predict(n, self.now) for n in range(1, LARGEST + 1)}
+        ready = [image for image in self.images if image.waits()]
+        self.releases.append(Release(self.event(), ready, self.limit(), predicted, self.now, seconds))
+
+    def executed(self, bucket: int, predicted_s: float, actual_s: float) -> None:
+        super().executed(bucket, predicted_s, actual_s)
+        if actual_s != pytest.approx(self.own_s, abs=EPSILON_S):
+            self.findings.append(AssertionError(f"took {self.own_s} s by itself, learnt {actual_s} s"))
+
+    def in_flight(self, event: float = math.inf) -> list[Flight]:
+        """What was released before that event, and not done then; in order."""
+        return [flight for flight in self.flights if flight.released < event <= flight.ended]
 
     async def execute(self, numbers: list[int]) -> Sequence[int | BaseException]:
-        assert not self.busy
-        self.busy = True
+        flight = None
         try:
-            batch = [self.images[number] for number in numbers]
-            if self.release is not None:
-                self.judge(self.release, batch)
-                self.release = None
-            else:  # part of a batch that failed
-                assert all(image.released is not None and image.cancelled is None for image in batch)
+            flight = self.comes([self.images[number] for number in numbers])
             if self.scenario.says_started:
                 self.scheduler.started()
-            return await self.work(batch)
+            async with self.works:
+                return await self.work(flight)
         except AssertionError as finding:  # to the scheduler it is one more batch that fails
             self.findings.append(finding)
             raise
         finally:
-            self.busy = False
+            if flight is not None:
+                flight.ended = self.event()
 
-    async def work(self, batch: list[Image]) -> Sequence[int | BaseException]:
+    def comes(self, batch: list[Image]) -> Flight:
+        predicted_s = self.scheduler.times.predict(len(batch), self.now)
+        behind_s = sum(flight.predicted_s for flight in self.in_flight())
+        if batch[0].released is None:
+            of_batch, self.releases = self.releases[: len(batch)], self.releases[len(batch) :]
+            self.judge(of_batch, batch)
+            released = of_batch[0].event
+        else:  # part of a batch that failed
+            assert all(image.released is not None and image.cancelled is None for image in batch)
+            released = self.event()
+        self.flights.append(Flight(batch, released, predicted_s, self.now, behind_s))
+        assert len(self.in_flight()) <= self.scenario.max_in_flight
+        return self.flights[-1]
+
+    async def work(self, flight: Flight) -> Sequence[int | BaseException]:
+        batch, flight.begun_at = flight.batch, self.now
         factors = self.scenario.device
-        seconds = self.seconds(len(batch)) * factors[self.attempts % len(factors)]
-        seconds = self.scenario.stalls.get(self.attempts, seconds)
-        patience_s = max(10.0, 20 * self.scheduler.times.predict(len(batch), self.now))
-        hangs_from = self.now + patience_s
-        await asyncio.sleep(seconds)
-        for image in batch:
-            image.hung = seconds > patience_s and image.cancelled_at > hangs_from
-            assert not image.hung or image.outcome is DeviceStalled
+        self.own_s = self.seconds(len(batch)) * factors[self.attempts % len(factors)]
+        self.own_s = self.scenario.stalls.get(self.attempts, self.own_s)
+        hangs_from = max(flight.begun_at, flight.came_at + flight.behind_s) + max(10.0, 20 * flight.predicted_s)
+        await asyncio.sleep(self.own_s)
+        for image in (image for there in self.in_flight() for image in there.batch):
+            hung = self.now > hangs_from + EPSILON_S and image.cancelled_at > hangs_from
+            assert not hung or image.outcome is DeviceStalled
         self.attempts += 1
         for image in self.images:
             if image.arrival.leaves_with_a_batch:
@@ -221,16 +268,19 @@ class World(Counts):
         if failed:
             raise Poison
         self.clean_attempts += not any(poisoned)
-        return [Poison() if image.arrival.poison else image.number * 10 for image in batch]
+        return [image.result for image in batch]
 
-    def judge(self, release: Release, batch: list[Image]) -> None:
+    def judge(self, releases: list[Release], batch: list[Image]) -> None:
         """Whether this batch is what the specification wants."""
+        release = releases[0]
         assert 1 <= len(batch) <= release.limit
         earliest = min(image.terms.deadline for image in batch)
-        assert len(batch) == 1 or release.now + release.predicted[len(batch)] <= earliest + EPSILON_S
+        begins = self.judge_in_flight(release, batch)
+        assert len(batch) == 1 or begins + release.predicted[len(batch)] <= earliest + EPSILON_S
         assert len(set(batch)) == len(batch)
         for image in batch:
             assert image in release.ready
+            assert image.released is None
             assert image.place is not None
             assert release.now <= image.place.latest_start + EPSILON_S
             image.released = release.event
@@ -238,11 +288,24 @@ class World(Counts):
         left = [image for image in release.ready if image.released is None and not image.is_late(release.now)]
         for image in left:
             assert all(image.order > taken.order for taken in batch if taken.terms.priority is image.terms.priority)
-        is_free = self.scenario.memory >= LARGEST and all(math.isinf(i.terms.deadline) for i in release.ready)
-        assert not left or len(batch) == release.limit or not is_free
+        has_deadline = any(math.isfinite(image.terms.deadline) for image in release.ready)
+        assert not left or len(batch) == release.limit or has_deadline
         expected_waits = sorted(release.now - (image.ready_at or 0.0) for image in batch)
-        assert sorted(self.waited_s) == pytest.approx(expected_waits)
-        self.waited_s.clear()
+        assert sorted(of_image.waited_s for of_image in releases) == pytest.approx(expected_waits)
+
+    def judge_in_flight(self, release: Release, batch: list[Image]) -> float:
+        """Whether it could be released beside those that were on the device; when that was to begin with it."""
+        ahead = self.in_flight(release.event)
+        if not ahead:
+            return release.now
+        assert len(ahead) < self.scenario.max_in_flight
+        assert len(batch) == release.limit
+        first, *others = ahead
+        first_ends = max(release.now, min(first.begun_at, release.now) + first.predicted_s)
+        begins = first_ends + sum(flight.predicted_s for flight in others)
+        earliest = min(image.terms.deadline for image in batch)
+        assert begins + release.predicted[len(batch)] <= earliest + EPSILON_S
+        return begins
 
     def before_advance(self, then: float) -> None:
         """Nothing more happens at this instant: is nobody kept waiting who should not be?"""
@@ -252,7 +315,13 @@ class World(Counts):
                 assert image.place.latest_start > now - EPSILON_S
         ready = [image for image in self.images if image.waits() and not image.is_late(now)]
         assert not (self.scheduler.stalled and ready)
-        if self.busy or not ready:
+        assert not self.releases
+        if not ready:
+            return
+        if in_flight := len(self.in_flight()):
+            has_deadline = any(math.isfinite(image.terms.deadline) for image in self.images)
+            is_full = len(ready) >= self.policy.max_batch_size
+            assert not is_full or in_flight == self.scenario.max_in_flight or has_deadline
             return
         assert self.policy.batch_wait_timeout_s
         assert len(ready) < self.policy.max_batch_size
@@ -333,7 +402,7 @@ class World(Counts):
         await asyncio.sleep(1e4)  # the device comes back
         assert len(self.scheduler) == 0
         assert not self.scheduler.stalled
-        assert not self.busy
+        assert not self.in_flight()
 
     def judge_all(self) -> None:
         """Every image's end, and what was counted."""
@@ -364,7 +433,8 @@ class World(Counts):
             assert image.released is None or image.cancelled > image.released
         elif image.released is not None:
             too_late = {DeadlineExceeded} if self.whole_failures and image.is_late(image.answered_at) else set()
-            assert image.outcome in {Poison if image.arrival.poison else image.number * 10} | stalls | too_late
+            expected = type(image.result) if isinstance(image.result, Exception) else image.result
+            assert image.outcome in {expected} | stalls | too_late
         elif image.place is not None:
             assert image.outcome in {DeadlineExceeded} | stalls
         else:
@@ -385,6 +455,7 @@ def scenarios(stalls: bool) -> st.SearchStrategy[Scenario]:
         budget_s=st.none() | milliseconds(800) | milliseconds(3000) | st.just(30.0),
         prepare_s=st.just(0.0) | milliseconds(50) | milliseconds(1000),
         poison=st.sampled_from([False] * 9 + [True]),
+        unreadable=st.sampled_from([False] * 9 + [True]),
         cancel_after_s=st.none() | st.none() | st.none() | milliseconds(400),
         leaves_with_a_batch=st.sampled_from([False] * 9 + [True]),
     )
@@ -408,6 +479,7 @@ def scenarios(stalls: bool) -> st.SearchStrategy[Scenario]:
         memory=st.sampled_from([LARGEST, LARGEST, 1, 2, 5]),
         poison_fails_batch=st.booleans(),
         says_started=st.booleans(),
+        max_in_flight=st.sampled_from([1, 2, 3]),
         # A list of any length would nearly always be a short one.
         arrivals=st.integers(0, 25).flatmap(lambda count: st.lists(arrivals, min_size=count, max_size=count)),
     )

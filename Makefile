@@ -8,10 +8,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 CONSTRAINTS := deploy/constraints.txt
 BIN := .venv/bin
 
-.PHONY: help serve install test check format bench lock train clean
+.PHONY: help serve install test check format bench gpu-report lock train clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: install ## the service on http://127.0.0.1:8000; CONFIG=deploy/local.yaml PORT=8000
 	@$(BIN)/serve-app run $(CONFIG) $(if $(PORT),--port $(PORT))
@@ -41,6 +41,9 @@ format: install ## rewrite the code as `make check` wants it
 
 bench: install ## this service beside the alternatives, twenty minutes; ARGS="--repeats 1": ten
 	$(BIN)/serve-app bench compare $(ARGS)
+
+gpu-report: install ## every figure that needs a GPU, nine minutes, into gpu-report.md; ARGS="--quick": a toy
+	$(BIN)/serve-app bench gpu-report $(ARGS)
 
 train: install ## the bundled checkpoint, anew
 	$(BIN)/python -m serve_app.bundled.train

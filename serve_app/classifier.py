@@ -10,7 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
@@ -31,7 +31,8 @@ from serve_app.config import (
     resolve_num_threads,
 )
 from serve_app.decode import Decoder, Pixels
-from serve_app.engine import Prediction, load
+from serve_app.engine import Item, Outcome, Prediction, load
+from serve_app.jpeg import parse
 from serve_app.metrics import Metrics
 from serve_app.scheduler import Policy, Priority, Scheduler, Terms
 
@@ -55,8 +56,10 @@ class Classifier:
     def __init__(self, args: Args) -> None:
         sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
         num_threads = _num_threads(args)
+        num_gpus = ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0)
         self._device_thread = ThreadPoolExecutor(1, "device")
-        checkpoint, self._engine = self._device_thread.submit(load, args, num_threads).result()
+        checkpoint, self._engine = self._device_thread.submit(load, args, num_threads, num_gpus).result()
+        self._collecting_thread = ThreadPoolExecutor(1, "collect")  # waits for the device, and does nothing else
         self.args = args
         self.ready = False
         self.replica = serve.get_replica_context().replica_id.unique_id
@@ -67,8 +70,14 @@ class Classifier:
         self._decode_threads = ThreadPoolExecutor(num_threads, "decode")
         self._num_threads = num_threads
         self._metrics = Metrics()
-        self._scheduler: Scheduler[Pixels, Prediction] = Scheduler(
-            self._execute, _policy(DEFAULTS), self._metrics, num_threads, self._end_soon, monotonic
+        self._scheduler: Scheduler[Item, Prediction] = Scheduler(
+            self._execute,
+            _policy(DEFAULTS),
+            self._metrics,
+            num_threads,
+            self._end_soon,
+            monotonic,
+            self._engine.max_in_flight,
         )
         self._request_timeout_s = _request_timeout_s()
         self._decode_slots = asyncio.Semaphore(num_threads)
@@ -191,10 +200,20 @@ class Classifier:
         """One encoded image -> its prediction; the request path, one stage per line."""
         started = perf_counter()
         async with self._scheduler.admitted(terms) as place:
-            pixels = await self._decoded(data, terms.priority)
+            item = self._for_the_gpu(data) or await self._decoded(data, terms.priority)
             decode_ms = (perf_counter() - started) * 1e3
-            scheduled = await self._scheduler.execute(place, pixels)
+            scheduled = await self._scheduler.execute(place, item)
         return http.Classification(scheduled.result, decode_ms, scheduled.queue_ms)
+
+    def _for_the_gpu(self, data: bytes) -> Item | None:
+        """The image as it came, if the device is to decode it, and can."""
+        if self.args.decode != "gpu":
+            return None
+        started = perf_counter()
+        jpeg = parse(data, self.args.max_image_pixels, self.args.exif_orientation)
+        if jpeg is not None:
+            self._scheduler.admission.preparation.observe(perf_counter() - started)
+        return jpeg
 
     async def _decoded(self, data: bytes, priority: Priority) -> Pixels:
         if priority is Priority.INTERACTIVE:
@@ -211,25 +230,31 @@ class Classifier:
         self._scheduler.admission.preparation.observe(seconds)
         return pixels
 
-    async def _execute(self, images: list[Pixels]) -> Sequence[Prediction | BaseException]:
+    async def _execute(self, images: list[Item]) -> Sequence[Prediction | BaseException]:
         """Hand the scheduler's batch to `@serve.batch` in one turn of the loop, so that it stays one batch."""
         results: Sequence[Prediction | BaseException] = await asyncio.gather(
             *(self.predict(image) for image in images), return_exceptions=True
         )
         return results
 
-    @serve.batch(max_batch_size=DEFAULTS.max_batch_size, batch_wait_timeout_s=0)
-    async def predict(self, images: list[Pixels]) -> list[Prediction]:
-        """uint8 (crop_size, crop_size, 3) each -> one Prediction each, from one execution on the device."""
+    @serve.batch(max_batch_size=DEFAULTS.max_batch_size, batch_wait_timeout_s=0, max_concurrent_batches=2)
+    async def predict(self, images: list[Item]) -> list[Outcome]:
+        """uint8 (crop_size, crop_size, 3) or a Jpeg each -> one outcome each, from one execution on the device."""
         loop = asyncio.get_running_loop()
 
-        def infer() -> list[Prediction]:
+        def launch() -> Future[list[Outcome]]:
             # Said by the device's thread, which holds the GIL by then: said by the loop right after
             # the hand-over, answers to the last batch kept it from that thread (2.5 ms against 0.2).
             loop.call_soon_threadsafe(self._scheduler.started)
-            return self._engine.infer(images)
+            execution = self._engine.launch(images)
+            if self._engine.max_in_flight > 1:
+                return self._collecting_thread.submit(execution.results)
+            done: Future[list[Outcome]] = Future()
+            done.set_result(execution.results())
+            return done
 
-        return await self._on_device(infer)
+        # Shielded: results that nobody collects would keep the buffers of their batch.
+        return await asyncio.shield(asyncio.wrap_future(await self._on_device(launch)))
 
     async def _on_device(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._device_thread, work, *args)

@@ -65,7 +65,14 @@ class Args(BaseModel):
         Literal["auto", "fp32", "bf16"],
         Field(description="auto: bf16 where it is fast (AMX, CUDA), else fp32"),
     ] = "auto"
-    decode: Annotated[Literal["cpu"], Field(description="where images are decoded")] = "cpu"
+    compile: Annotated[
+        bool | None,
+        Field(description="torch.compile of the network, on CUDA; null: where that works; false: a faster start"),
+    ] = None
+    decode: Annotated[
+        Literal["cpu", "gpu"],
+        Field(description="where images are decoded; gpu: baseline JPEGs by nvJPEG, whatever else on the CPU"),
+    ] = "cpu"
     exif_orientation: Annotated[bool, Field(description="turn photos upright, as their EXIF says")] = True
     num_threads: Annotated[
         Annotated[int, Field(ge=1, le=1024)] | Literal["all"] | None,

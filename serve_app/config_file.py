@@ -332,6 +332,10 @@ def _check_resources(knobs: _Knobs, at: str, application: str, resources: Resour
         yield Finding("error", gpu_key, "device is cuda, but Ray reserves no GPU; set num_gpus, e.g. to 1 or 0.25")
     if knobs.args.device in ("cpu", "stub") and num_gpus > 0:
         yield Finding("error", gpu_key, f"device is {knobs.args.device}, so the reserved GPU would idle; drop num_gpus")
+    if knobs.args.decode == "gpu" and num_gpus == 0:
+        yield Finding(
+            "error", f"{application}.args.decode", "`gpu`, but Ray reserves none; set num_gpus, or decode: cpu"
+        )
     if knobs.args.num_threads == "all" and knobs.max_replicas > 1:
         yield Finding(
             "error",

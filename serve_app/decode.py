@@ -1,7 +1,10 @@
 """Image bytes -> uint8 (H, W, 3) crop for the network, on the CPU.
 
-The result equals torchvision's preset (PIL image, `Resize`, `CenterCrop`) pixel by pixel. Alpha is
-composed on white; of several frames the first is used. Nothing here knows HTTP or a device.
+The result equals torchvision's `Resize`, `CenterCrop` (v2) of the decoded uint8 tensor pixel by pixel; what they make
+of a PIL image differs in 0.2 % of a photo's values, by one level. Pillow decodes: torchvision decodes JPEGs to the same
+pixels in as much time (0.87 against 0.89 ms for 500 x 375), and its codecs are deprecated. Torch resizes, in a third
+of Pillow's time (0.3 against 0.9 ms). Alpha is composed on white; of several frames the first is used.
+Nothing here knows HTTP or a device.
 """
 
 import logging
@@ -56,10 +59,12 @@ class Decoder:
         Image.MAX_IMAGE_PIXELS = max_image_pixels
         # Pillow warns of every oddity of a damaged header; a log must not grow with hostile input.
         warnings.filterwarnings("ignore", module=r"PIL\.")
+        # Torch does, once, of Pillow's pixels, which it is only to read.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
     def __call__(self, data: bytes) -> Pixels:
         """uint8 (crop_size, crop_size, 3). Raises what `read` raises."""
-        return np.asarray(resize_and_crop(self.read(data), self._geometry))
+        return resize_and_crop(self.read(data), self._geometry)
 
     def read(self, data: bytes) -> Image.Image:
         """The image of the file, in RGB, upright, of its own size.
@@ -110,9 +115,8 @@ def sniff(data: bytes) -> str:
     raise UnsupportedImage(f"the body is no image of a known type; send one of {', '.join(FORMATS)}")
 
 
-def resize_and_crop(image: Image.Image, geometry: Geometry) -> Image.Image:
-    """As torchvision's `Resize(resize_size)`, `CenterCrop(crop_size)` with antialiasing, on a PIL image."""
-    resampling = RESAMPLING[geometry.interpolation]
+def resize_and_crop(image: Image.Image, geometry: Geometry) -> Pixels:
+    """As torchvision's `Resize(resize_size)`, `CenterCrop(crop_size)` with antialiasing, of an RGB image."""
     short, long = sorted(image.size)
     resized_long = int(geometry.resize_size * long / short)
     width, height = (
@@ -122,18 +126,33 @@ def resize_and_crop(image: Image.Image, geometry: Geometry) -> Image.Image:
     top = round((height - geometry.crop_size) / 2)
     box = (left, top, left + geometry.crop_size, top + geometry.crop_size)
     if long <= MAX_EXACT_ASPECT * short:
-        return image.resize((width, height), resampling).crop(box)
+        resized = _resize(np.asarray(image), width, height, geometry.interpolation)
+        return np.ascontiguousarray(resized[top : top + geometry.crop_size, left : left + geometry.crop_size])
     x, y = image.width / width, image.height / height
     source = (box[0] * x, box[1] * y, min(box[2] * x, image.width), min(box[3] * y, image.height))
-    return image.resize((geometry.crop_size, geometry.crop_size), resampling, box=source)
+    resampling = RESAMPLING[geometry.interpolation]
+    return np.asarray(image.resize((geometry.crop_size, geometry.crop_size), resampling, box=source))
+
+
+def _resize(pixels: Pixels, width: int, height: int, interpolation: str) -> Pixels:
+    import torch  # not by the processes of the load generator, which import this file for its formats
+
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    with torch.inference_mode():
+        # channels_last, as it lies in memory: torch has vector code for it, and nothing is copied.
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        resized = torch.nn.functional.interpolate(image, (height, width), mode=interpolation, antialias=True)
+        found: Pixels = resized[0].permute(1, 2, 0).numpy()
+    return found
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)  # which copies nothing where it has nothing to turn
     except Exception:  # damaged EXIF says nothing about the pixels
         logger.debug("unreadable EXIF", exc_info=True)
-        return image
+    return image
 
 
 def _eight_bit_grey(image: Image.Image) -> Image.Image:
@@ -157,7 +176,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         # Their range is not in the file; any guess could be a wrong answer given quietly.
         raise UnsupportedImage("pixels of 32 bits per channel are not supported; send 8 or 16 bits")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     rgba = image.convert("RGBA")
     background = Image.new("RGB", rgba.size, BACKGROUND)
     background.paste(rgba, mask=rgba.getchannel("A"))

@@ -56,7 +56,7 @@ def test_settings_cannot_be_changed_after_the_fact(model: type[BaseModel]) -> No
         ("model_name", "name\n"),
         ("device", "gpu"),
         ("precision", "fp16"),
-        ("decode", "gpu"),
+        ("decode", "tpu"),
         ("num_threads", 0),
         ("num_threads", 1025),
         ("num_threads", "some"),

@@ -13,5 +13,6 @@ pipeline.py              decoding beside the device, without HTTP: the ceiling o
 times.py, simulation.py  what a service tells of its parts; what Poisson arrivals would make of them
 plan.py, deploy_file.py  the settings that hold a bound, and the config file
 compare.py, baselines/   the service beside the alternatives
+gpu_report/              every figure that needs a GPU, against its bar, in one run
 machine.py, figures.py   where a figure was taken, and how it is drawn; overload_figures.py: the overload
 """

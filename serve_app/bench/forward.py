@@ -293,7 +293,7 @@ class _Decoded:
         return [self._decoder.read(file) for file in self._files]
 
     def resize(self) -> list[Pixels]:
-        return [np.asarray(resize_and_crop(photo, self._geometry)) for photo in self._photos]
+        return [resize_and_crop(photo, self._geometry) for photo in self._photos]
 
 
 def _profile(engine: Engine, batch: Sequence[Pixels]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 
 from serve_app import architectures
 from serve_app.decode import Decoder, Pixels
-from serve_app.engine.base import Normalise
+from serve_app.engine.network import Normalise
 from serve_app.model_spec import Card, Geometry
 from serve_app.weights import BUNDLED_PATH, CARD_KEY
 

@@ -1,17 +1,23 @@
-"""What every engine offers: uint8 images -> the top classes of each, in batches of warmed sizes."""
+"""What every engine offers: images -> the top classes of each, in batches of warmed sizes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from serve_app.decode import Pixels
+from serve_app.engine.network import Top
+from serve_app.errors import RequestError
+from serve_app.jpeg import Jpeg
 from serve_app.model_spec import Geometry
+
+Item = Pixels | Jpeg
+"""A decoded crop, or what the device is to decode (`decode: gpu`)."""
 
 STAGES = ("copy_in", "forward", "copy_out")
 WARM_UP_AGAIN_BELOW_S = 0.5
@@ -32,46 +38,76 @@ class Prediction:
     """From the assembled list of images to results in host memory."""
 
 
+Outcome = Prediction | RequestError
+"""An image's prediction, or why the device could not decode it."""
+
+
+class Execution:
+    """A batch that is on the device, or done."""
+
+    def __init__(
+        self,
+        num_images: int,
+        started: float,
+        collect: Callable[[], Top],
+        errors: Mapping[int, RequestError] | None = None,
+    ) -> None:
+        self._num_images = num_images
+        self._started = started
+        self._collect = collect
+        self._errors = errors or {}
+
+    def results(self) -> list[Outcome]:
+        """One for each image, in order, once the device is done; to be called once, in any thread."""
+        scores, class_ids = self._collect()
+        device_ms = (perf_counter() - self._started) * 1e3
+        rows = zip(class_ids.numpy()[: self._num_images], scores.numpy(), strict=False)
+        return [
+            self._errors[i] if i in self._errors else Prediction(ids, top, self._num_images, device_ms)
+            for i, (ids, top) in enumerate(rows)
+        ]
+
+
 class Engine(ABC):
-    """A network on a device. Not thread-safe: one thread drives it."""
+    """A network on a device. One thread drives it; results may be collected in another."""
 
     device: str
     precision: str
+    max_in_flight: ClassVar[int] = 1
+    """Batches that may be launched and not collected at once."""
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
         self._sizes: list[int] = []  # warmed, ascending
         self._in_use: Sequence[int] = ()
 
-    @abstractmethod
-    def _copy_in(self, images: Sequence[Pixels], bucket: int) -> torch.Tensor:
-        """What the network takes, on the device: uint8 (bucket, crop_size, crop_size, 3), padded at its end."""
+    def start(self) -> None:
+        """Called once, first, in the thread that drives the engine."""
+        return
 
     @abstractmethod
-    def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores float32 (bucket, k) and class ids int64 (bucket, k), on the device."""
+    def _launch(self, images: Sequence[Item], bucket: int) -> Execution:
+        """`images`, padded to a batch of `bucket`, which is warm or being warmed up."""
 
-    def _copy_out(self, top: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same on the CPU, done."""
-        return top
+    @abstractmethod
+    def profile(self, images: Sequence[Item]) -> dict[str, float]:
+        """One execution as `infer` does it, in milliseconds of the device's clock: copy_in, forward, copy_out."""
 
     @abstractmethod
     def _blank(self) -> Pixels:
         """An image of the network's geometry, to warm up with."""
 
-    def start(self) -> None:
-        """Called once, first, in the thread that drives the engine."""
+    def _prepare(self, size: int) -> None:
+        """What is to be done once before the first batch of `size` runs."""
         return
 
     def cold_sizes(self, buckets: Sequence[int]) -> list[int]:
         """Those of `buckets` that have not run yet."""
         return [size for size in buckets if size not in self._sizes]
 
-    def _run(self, images: Sequence[Pixels], bucket: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._copy_out(self._forward(self._copy_in(images, bucket)))
-
     def warm_up(self, size: int) -> float:
-        """Run a blank batch of `size`: from then on `infer` may use it. The seconds that it takes, warm."""
+        """Run a blank batch of `size`: from then on `launch` may use it. The seconds that it takes, warm."""
+        self._prepare(size)
         seconds = self._blank_run(size)
         if seconds < WARM_UP_AGAIN_BELOW_S or not self._sizes:  # the very first one loads libraries
             seconds = self._blank_run(size)
@@ -82,71 +118,62 @@ class Engine(ABC):
         """From now on batches are padded to the next of these, which are warm; ascending."""
         self._in_use = buckets
 
+    def launch(self, images: Sequence[Item]) -> Execution:
+        """One execution. An engine with one batch in flight returns when it is done.
+
+        `images`: at most the largest warmed size of them.
+        """
+        return self._launch(images, self._bucket(len(images)))
+
+    def infer(self, images: Sequence[Item]) -> list[Prediction]:
+        """One prediction per image, in order, from one execution. Raises RequestError for the first that fails."""
+        return [_prediction(outcome) for outcome in self.launch(images).results()]
+
     def _blank_run(self, size: int) -> float:
         started = perf_counter()
-        self._run([self._blank()] * size, size)
+        self._launch([self._blank()] * size, size).results()
         return perf_counter() - started
-
-    def infer(self, images: Sequence[Pixels]) -> list[Prediction]:
-        """One Prediction per image, in order, from one execution.
-
-        `images`: uint8 (crop_size, crop_size, 3) each, at most the largest warmed size of them.
-        """
-        started = perf_counter()
-        scores, class_ids = self._run(images, self._bucket(len(images)))
-        device_ms = (perf_counter() - started) * 1e3
-        return [
-            Prediction(ids, top, len(images), device_ms)
-            for ids, top in zip(class_ids.numpy()[: len(images)], scores.numpy(), strict=False)
-        ]
-
-    def profile(self, images: Sequence[Pixels]) -> dict[str, float]:
-        """One execution as `infer` does it, in milliseconds of the device's clock: copy_in, forward, copy_out."""
-        marks = [self._mark()]
-        pixels = self._copy_in(images, self._bucket(len(images)))
-        marks.append(self._mark())
-        top = self._forward(pixels)
-        marks.append(self._mark())
-        self._copy_out(top)
-        marks.append(self._mark())
-        return {stage: self._between_ms(*marks[i : i + 2]) for i, stage in enumerate(STAGES)}
 
     def _bucket(self, num_images: int) -> int:
         # A batch that was formed just before other buckets came into use may be larger than they are.
         return next(size for size in (*self._in_use, *self._sizes) if size >= num_images)
 
-    def _mark(self) -> Any:
-        """This point of the device's work, for `_between_ms`."""
-        return perf_counter()
 
-    def _between_ms(self, start: Any, end: Any) -> float:
-        return float(end - start) * 1e3
+class StagedEngine(Engine):
+    """An engine of three stages, one after another."""
+
+    @abstractmethod
+    def _copy_in(self, images: Sequence[Any], bucket: int) -> torch.Tensor:
+        """What the network takes, on the device: uint8 (bucket, crop_size, crop_size, 3), padded at its end."""
+
+    @abstractmethod
+    def _forward(self, pixels: torch.Tensor) -> Top:
+        """Top of (bucket, k), on the device."""
+
+    def _copy_out(self, top: Top) -> Top:
+        """The same on the CPU, done."""
+        return top
+
+    def _launch(self, images: Sequence[Item], bucket: int) -> Execution:
+        started = perf_counter()
+        top = self._copy_out(self._forward(self._copy_in(images, bucket)))
+        return Execution(len(images), started, lambda: top)
+
+    def profile(self, images: Sequence[Item]) -> dict[str, float]:
+        marks = [perf_counter()]
+        pixels = self._copy_in(images, self._bucket(len(images)))
+        marks.append(perf_counter())
+        top = self._forward(pixels)
+        marks.append(perf_counter())
+        self._copy_out(top)
+        marks.append(perf_counter())
+        return {stage: (marks[i + 1] - marks[i]) * 1e3 for i, stage in enumerate(STAGES)}
 
 
-class Normalise(torch.nn.Module):
-    """uint8 (N, H, W, 3) -> (N, 3, H, W) channels_last of `dtype`, scaled to the network's mean and std."""
-
-    def __init__(self, geometry: Geometry, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.scale: torch.Tensor
-        self.shift: torch.Tensor
-        mean, std = torch.tensor(geometry.mean), torch.tensor(geometry.std)
-        self._dtype = dtype
-        self.register_buffer("scale", (1 / (255 * std)).view(3, 1, 1), persistent=False)
-        self.register_buffer("shift", (-mean / std).view(3, 1, 1), persistent=False)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        # The permuted view of a contiguous NHWC tensor is channels_last already: no copy. The
-        # arithmetic is fp32 whatever the network's dtype: bf16 has too few bits for 0..255.
-        channels_first = pixels.permute(0, 3, 1, 2).float()
-        normalised: torch.Tensor = channels_first.mul_(self.scale).add_(self.shift)
-        return normalised.to(self._dtype)
-
-
-def top_classes(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, num_classes) of any float dtype -> scores float32 (N, k), class ids int64 (N, k), best first."""
-    scores, class_ids = logits.float().softmax(dim=1).topk(k, dim=1)
-    return scores, class_ids
+def _prediction(outcome: Outcome) -> Prediction:
+    if isinstance(outcome, RequestError):
+        raise outcome
+    return outcome
 
 
 def blank(geometry: Geometry) -> Pixels:

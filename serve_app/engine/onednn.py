@@ -1,7 +1,9 @@
 """A network's convolutions, each with what follows it, as one oneDNN primitive; on x86 CPUs.
 
-What `torch.compile` with freezing makes of them, at once and without a C++ compiler. The operators are those
-that inductor calls; they are not documented.
+What `torch.compile` with freezing makes of them, at once and without a C++ compiler. resnet18, bf16, two cores of an
+EPYC, images/s one by one and in batches of 8: with the BatchNorm folded alone 131 and 214, this 196 and 218, compiled
+184 and 234, OpenVINO 220 and 240 (180 MB more to install, and 1 ms less). The operators are those that inductor
+calls; they are not documented.
 """
 
 import operator

@@ -6,16 +6,18 @@ Its answer follows from the pixels, so a test sees whether each caller got its o
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from serve_app.config import Stub
 from serve_app.decode import Pixels
-from serve_app.engine.base import Engine
+from serve_app.engine.base import StagedEngine
+from serve_app.engine.network import Top
 
 
-class StubEngine(Engine):
+class StubEngine(StagedEngine):
     def __init__(self, stub: Stub, num_classes: int, top_k: int) -> None:
         super().__init__(top_k)
         self.device = "stub"
@@ -26,11 +28,11 @@ class StubEngine(Engine):
     def _blank(self) -> Pixels:
         return np.zeros((1, 1, 3), dtype=np.uint8)
 
-    def _copy_in(self, images: Sequence[Pixels], bucket: int) -> torch.Tensor:
+    def _copy_in(self, images: Sequence[Any], bucket: int) -> torch.Tensor:
         """int64 (number of images,): each one's best class. There is no padding, for none would cost time."""
         return torch.tensor([int(image.sum(dtype=np.int64)) % self._num_classes for image in images])
 
-    def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(self, pixels: torch.Tensor) -> Top:
         time.sleep((self._stub.base_ms + self._stub.per_image_ms * len(pixels)) / 1e3)
         if self._stub.raise_on_class in pixels.tolist():
             raise RuntimeError(f"this stub device fails on images of class {self._stub.raise_on_class}")

@@ -1,13 +1,14 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Event
 
 import psutil
 import pytest
 
-from serve_app.bench.isolated import Died, stream
+from serve_app.bench.isolated import Died, TooLong, stream
 from serve_app.config import ConfigError
 
 TIMEOUT_S = 30
@@ -42,6 +43,21 @@ def leave_with(status: int) -> Iterator[int]:
     os._exit(status)
 
 
+class Unportable(Exception):
+    def __init__(self, source: str, line: int) -> None:
+        super().__init__(f"{source}, line {line}")
+
+
+def fail_unportably() -> Iterator[int]:
+    yield 1
+    raise Unportable("kernel", 7)
+
+
+def say_nothing() -> Iterator[int]:
+    yield os.getpid()
+    time.sleep(TIMEOUT_S)
+
+
 def count_for_ever() -> Iterator[int]:
     yield os.getpid()
     while True:
@@ -73,6 +89,27 @@ def test_an_exception_comes_through_with_its_type_its_message_and_where_it_was_r
         next(values)
     assert str(raised.value) == "no more than one"
     assert "in refuse_after" in "".join(raised.value.__notes__)
+
+
+def test_an_exception_that_cannot_be_sent_comes_as_its_message() -> None:
+    values = stream(fail_unportably)
+    assert next(values) == 1
+    with pytest.raises(RuntimeError, match="Unportable: kernel, line 7") as raised:
+        next(values)
+    assert "in fail_unportably" in "".join(raised.value.__notes__)
+
+
+@pytest.mark.parametrize("talking", [say_nothing, count_for_ever])
+def test_what_takes_too_long_is_ended(talking: Callable[[], Iterator[int]]) -> None:
+    values = stream(talking, limit_s=3)
+    pid = next(values)
+    with pytest.raises(TooLong, match="not done within 3 s"):
+        list(values)
+    assert not psutil.pid_exists(pid)
+
+
+def test_what_is_done_in_time_is_as_without_a_limit() -> None:
+    assert list(stream(add, 1, 2, limit_s=TIMEOUT_S))[1:] == [3]
 
 
 @pytest.mark.parametrize(("number", "killed"), [(signal.SIGKILL, True), (signal.SIGTERM, False)])

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psutil
 import pytest
@@ -35,6 +36,20 @@ def test_a_service_finds_the_gpu_that_torch_found_here(
 def test_one_that_does_not_start_says_why() -> None:
     with pytest.raises(StartError, match="applications"), running({"nonsense": 1}):
         pass
+
+
+def test_one_that_is_not_ready_in_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def asleep(_: object, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(start(["sleep", "60"], **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", asleep)
+    with pytest.raises(StartError, match="no service at"), running({}, start_timeout_s=0.5):
+        pass
+    assert started[0].poll() is not None
 
 
 # A process that measures a service: one that only sleeps.

@@ -4,8 +4,9 @@ import torch
 
 from serve_app.config import Args, ConfigError, Stub
 from serve_app.engine import create
-from serve_app.engine.base import Normalise, blank, top_classes
+from serve_app.engine.base import blank
 from serve_app.engine.cpu import CpuEngine
+from serve_app.engine.network import Normalise, top_classes
 from serve_app.engine.stub import StubEngine
 from serve_app.model_spec import Geometry
 from serve_app.weights import Checkpoint, load

@@ -1,16 +1,18 @@
 """The network as torchvision gives it: channels first, one float tensor per image, nothing prepared."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from serve_app.decode import Pixels
-from serve_app.engine.base import Engine, blank
+from serve_app.engine.base import StagedEngine, blank
+from serve_app.engine.network import Top
 from serve_app.weights import Checkpoint
 
 
-class EagerEngine(Engine):
+class EagerEngine(StagedEngine):
     def __init__(self, checkpoint: Checkpoint, precision: str, top_k: int, device: str) -> None:
         super().__init__(top_k)
         self.device = device
@@ -24,15 +26,15 @@ class EagerEngine(Engine):
     def _blank(self) -> Pixels:
         return blank(self._geometry)
 
-    def _copy_in(self, images: Sequence[Pixels], bucket: int) -> torch.Tensor:
+    def _copy_in(self, images: Sequence[Any], bucket: int) -> torch.Tensor:
         """float32 (number of images, 3, crop_size, crop_size); no padding."""
         tensors = [torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255 for image in images]
         return torch.stack(tensors).to(self.device)
 
     @torch.inference_mode()
-    def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(self, pixels: torch.Tensor) -> Top:
         inputs = ((pixels - self._mean) / self._std).to(self._dtype)
         return self._model(inputs).softmax(dim=1).topk(self._top_k)  # type: ignore[no-any-return]
 
-    def _copy_out(self, top: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _copy_out(self, top: Top) -> Top:
         return top[0].float().cpu(), top[1].cpu()

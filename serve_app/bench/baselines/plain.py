@@ -78,7 +78,7 @@ class Plain:
 
     @serve.batch
     async def predict(self, images: list[Pixels]) -> list[Prediction]:
-        return await asyncio.get_running_loop().run_in_executor(self._device_thread, self._engine.infer, images)
+        return await asyncio.get_running_loop().run_in_executor(self._device_thread, lambda: self._engine.infer(images))
 
 
 def build_app(args: PlainArgs) -> Application:

@@ -257,3 +257,48 @@ def overload(**options: Any) -> None:
     from serve_app.cli.bench.overload import run
 
     sys.exit(run(**options))
+
+
+@bench.command("gpu-report")
+@click.option("--arch", help="torchvision's name.  [default: that of the weights, else resnet50]")
+@click.option("--weights", "weights_name", help="As args.weights in a config.  [default: random ones, as fast]")
+@click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:1, cpu, or stub.")
+@click.option("--quick", is_flag=True, help="A toy: whether every row works, on any machine.")
+@image_options
+@click.option(
+    "--budget-s", type=POSITIVE, default=520, show_default=True, help="A row that no longer fits is left out."
+)
+@click.option("--processes", type=click.IntRange(1, 64), help="Of the generator.  [default: a quarter of the cores]")
+@click.option("--output", "path", type=FILE, default="gpu-report.md", show_default=True, help="Markdown, anew.")
+@click.option(
+    "--json",
+    "json_path",
+    type=FILE,
+    is_flag=False,
+    flag_value="-",
+    help="Also as JSON: to this file, or without one to stdout.",
+)
+def gpu_report(**options: Any) -> None:
+    """Every figure that needs a GPU, each against its bar, in one run of less than nine minutes.
+
+    What the GPU can do; the network alone, compiled, not compiled, and as torch gives it; start-up; padding;
+    JPEGs on the GPU, and beside the network; whether the answers are the reference's; the service over HTTP
+    with one to six replicas on the GPU, beside the tutorial's app, in a closed and an open loop, and for a lone
+    client. The bars are an H200's. The files are written after each figure, so that a run that is killed
+    leaves what it had. A row that fails, that no longer fits, or that needs a GPU where there is none, says
+    so and stops no other. Nothing else should run on the machine meanwhile.
+
+    Nothing is fetched: images are generated, and weights random unless they are given. On a machine without
+    a network copy the repository and a folder with the packages that it lacks (Ray, Starlette, pydantic,
+    python-multipart, ...), and there, without installing anything:
+
+    
+      cd REPOSITORY
+      export PYTHONPATH=$PWD:/PACKAGES RAY_AUTH_MODE=disabled
+      python3 -m serve_app bench gpu-report --output gpu-report.md --json gpu-report.json
+
+    Exit status: 0 every bar holds, 1 one does not, 2 none is missed, but something could not be measured.
+    """
+    from serve_app.cli.bench.gpu_report import run
+
+    sys.exit(run(**options))

@@ -50,6 +50,7 @@ def under_load(
     pictures: Images,
     environment: Mapping[str, str] | None = None,
     processes: int | None = None,
+    start_timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[tuple[str, Generator]]:
     """Where images are posted, once the service that `content` describes is ready, and who posts them.
 
@@ -57,12 +58,16 @@ def under_load(
     """
     with ExitStack() as stack:
         with output.stderr.status("starting"):
-            url = stack.enter_context(running(content, environment))
+            url = stack.enter_context(running(content, environment, start_timeout_s))
         yield url + PATH, stack.enter_context(Generator(pictures.files, processes or default_processes()))
 
 
 @contextmanager
-def running(content: dict[str, Any], environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def running(
+    content: dict[str, Any],
+    environment: Mapping[str, str] | None = None,
+    start_timeout_s: float = START_TIMEOUT_S,
+) -> Iterator[str]:
     """The URL of the service that `content` describes, ready, on a free port. Raises StartError."""
     port = ports.free()
     url = f"http://127.0.0.1:{port}"
@@ -81,7 +86,7 @@ def running(content: dict[str, Any], environment: Mapping[str, str] | None = Non
         numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
         before = {number: signal.signal(number, _exit) for number in numbers}
         try:
-            _wait_until_ready(url, process, log)
+            _wait_until_ready(url, process, log, start_timeout_s)
             yield url
         finally:
             _stop(process)
@@ -100,8 +105,8 @@ def not_ready(url: str) -> str | None:
         return f"no service at {url} ({getattr(error, 'reason', error)}); start one: make serve, or see --url"
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
     while problem := not_ready(url):
         if process.poll() is not None or time.monotonic() > deadline:
             last = "\n".join(log.read_text("utf-8", "replace").splitlines()[-LAST_LINES:])

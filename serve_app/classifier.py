@@ -57,8 +57,10 @@ class Classifier:
         sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
         num_threads = _num_threads(args)
         num_gpus = ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0)
-        self._device_thread = ThreadPoolExecutor(1, "device")
-        checkpoint, self._engine = self._device_thread.submit(load, args, num_threads, num_gpus).result()
+        self._drivers = [ThreadPoolExecutor(1, "device")]
+        self._busy_drivers: set[ThreadPoolExecutor] = set()
+        checkpoint, self._engine = self._drivers[0].submit(load, args, num_threads, num_gpus).result()
+        self._drivers += [ThreadPoolExecutor(1, "device") for _ in range(1, self._engine.num_drivers)]
         self._collecting_thread = ThreadPoolExecutor(1, "collect")  # waits for the device, and does nothing else
         self.args = args
         self.ready = False
@@ -247,7 +249,7 @@ class Classifier:
             # the hand-over, answers to the last batch kept it from that thread (2.5 ms against 0.2).
             loop.call_soon_threadsafe(self._scheduler.started)
             execution = self._engine.launch(images)
-            if self._engine.max_in_flight > 1:
+            if self._engine.max_in_flight > self._engine.num_drivers:
                 return self._collecting_thread.submit(execution.results)
             done: Future[list[Outcome]] = Future()
             done.set_result(execution.results())
@@ -257,7 +259,12 @@ class Classifier:
         return await asyncio.shield(asyncio.wrap_future(await self._on_device(launch)))
 
     async def _on_device(self, work: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._device_thread, work, *args)
+        driver = next((each for each in self._drivers if each not in self._busy_drivers), self._drivers[0])
+        self._busy_drivers.add(driver)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(driver, work, *args)
+        finally:
+            self._busy_drivers.discard(driver)
 
 
 def _policy(config: UserConfig) -> Policy:

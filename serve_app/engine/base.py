@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,12 +69,14 @@ class Execution:
 
 
 class Engine(ABC):
-    """A network on a device. One thread drives it; results may be collected in another."""
+    """A network on a device. Results may be collected in another thread than the one that launched them."""
 
     device: str
     precision: str
-    max_in_flight: ClassVar[int] = 1
+    max_in_flight = 1
     """Batches that may be launched and not collected at once."""
+    num_drivers = 1
+    """Threads that may launch batches at once. Alone the first does, which also starts and warms up the engine."""
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k

@@ -2,7 +2,8 @@
 
 import contextlib
 import ctypes
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from serve_app.decode import Pixels
 from serve_app.engine import onednn
-from serve_app.engine.base import StagedEngine, blank
+from serve_app.engine.base import Execution, Item, StagedEngine, blank
 from serve_app.engine.network import Network, Top
 from serve_app.weights import Checkpoint
 
@@ -54,6 +55,9 @@ class CpuEngine(StagedEngine):
         self.device = "cpu"
         self.precision = ("bf16" if has_fast_bf16() else "fp32") if precision == "auto" else precision
         self._num_threads = num_threads
+        self.max_in_flight = self.num_drivers = 1 if num_threads == 1 else 2
+        self._launched = 0
+        self._lock = threading.Lock()
         self._geometry = checkpoint.spec.geometry
         self._network = Network(checkpoint, torch.bfloat16 if self.precision == "bf16" else torch.float32, top_k)
         if onednn.is_available():
@@ -61,9 +65,25 @@ class CpuEngine(StagedEngine):
 
     def start(self) -> None:
         _keep_freed_memory()
-        # The number belongs to the calling thread (OpenMP keeps it per thread): set elsewhere, it has
-        # no effect here.
-        torch.set_num_threads(self._num_threads)
+
+    def _launch(self, images: Sequence[Item], bucket: int) -> Execution:
+        with self._threads_of_a_batch() as num_threads:
+            # The number belongs to the calling thread (OpenMP keeps it per thread): set elsewhere, it has
+            # no effect here.
+            torch.set_num_threads(num_threads)
+            return super()._launch(images, bucket)
+
+    @contextlib.contextmanager
+    def _threads_of_a_batch(self) -> Iterator[int]:
+        """All for a batch that is alone, half for one beside another."""
+        with self._lock:
+            self._launched += 1
+            is_alone = self._launched == 1
+        try:
+            yield self._num_threads if is_alone else self._num_threads // 2
+        finally:
+            with self._lock:
+                self._launched -= 1
 
     def _blank(self) -> Pixels:
         return blank(self._geometry)

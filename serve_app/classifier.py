@@ -247,7 +247,8 @@ class Classifier:
         def launch() -> Future[list[Outcome]]:
             # Said by the device's thread, which holds the GIL by then: said by the loop right after
             # the hand-over, answers to the last batch kept it from that thread (2.5 ms against 0.2).
-            loop.call_soon_threadsafe(self._scheduler.started)
+            if self._scheduler.has_results:
+                loop.call_soon_threadsafe(self._scheduler.started)
             execution = self._engine.launch(images)
             if self._engine.max_in_flight > self._engine.num_drivers:
                 return self._collecting_thread.submit(execution.results)

@@ -27,6 +27,10 @@ class Delivery(Generic[Result]):
         self._now = now
         self._held: tuple[Sequence[Place[Any]], Sequence[Result | BaseException], float] | None = None
 
+    @property
+    def is_holding(self) -> bool:
+        return self._held is not None
+
     def hold(self, batch: Sequence[Place[Any]], results: Sequence[Result | BaseException], released_at: float) -> None:
         """One result or exception for each, in order, of a batch released then."""
         self._held = batch, results, released_at

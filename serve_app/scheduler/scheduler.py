@@ -228,6 +228,11 @@ class Scheduler(Generic[Item, Result]):
             self._forget(task)
             self._alarm.set(self._now())
 
+    @property
+    def has_results(self) -> bool:
+        """Whether callers wait for `started`. May be asked in any thread by whoever executes a batch."""
+        return self._delivery.is_holding
+
     def started(self) -> None:
         """`execute` calls this once the device works on its batch: now the last batch's callers wake."""
         self._delivery.deliver()

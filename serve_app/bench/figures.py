@@ -228,7 +228,7 @@ def _saturation(axes: Axes, report: Report) -> None:
     """Of each service with requests always in flight; the bare loops as lines."""
     done = {result["name"]: result["rows"][0]["completed_per_s"] for result in report["results"] if result["rows"]}
     axes.barh(list(done), list(done.values()))
-    for loop, style in zip(report["bare"], ("-", "--", ":"), strict=False):
+    for loop, style in zip(report["bare"], ("-", "--", ":", "-."), strict=False):
         axes.axvline(loop["images_per_s"], color="black", linestyle=style, linewidth=1, label=loop["name"])
     axes.set(xlabel="images/s", title="Closed loop", ylim=(len(done) - 0.5, -0.5))
     if report["bare"]:

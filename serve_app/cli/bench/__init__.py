@@ -199,7 +199,12 @@ def generator(**options: Any) -> None:
     type=Numbers(float),
     help="Open loop: requests/s, or several.  [default: 30, 60 and 90 % of the first closed loop, ours]",
 )
-@click.option("--concurrency", type=click.IntRange(1), help="Of the closed loop.  [default: two full batches]")
+@click.option(
+    "--concurrency",
+    "concurrencies",
+    type=Numbers(int),
+    help="Of the closed loop, or of several: 16,1 also has a lone client.  [default: two full batches]",
+)
 @click.option("--duration-s", type=Real(0.1), default=10, show_default=True, help="Of each run.")
 @click.option("--warm-up-s", type=Real(0), default=3, show_default=True, help="Before it, at that rate.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="The median of them is shown.")

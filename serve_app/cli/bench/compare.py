@@ -51,7 +51,7 @@ class _Load:
     pictures: Images
     template: Run
     repeats: int
-    concurrency: int
+    concurrencies: tuple[int, ...]
     rates: tuple[float, ...] | None
     environment: dict[str, str]
 
@@ -66,7 +66,7 @@ def run(
     images: Path | None,
     image_size: tuple[int, int],
     rates: tuple[float, ...] | None,
-    concurrency: int | None,
+    concurrencies: tuple[int, ...] | None,
     duration_s: float,
     warm_up_s: float,
     repeats: int,
@@ -89,7 +89,7 @@ def run(
             warn_if_busy()
             bare = _bare(terms, device, _some_of(pictures.files)) if device != "stub" else []
             template = Run("", duration_s, warm_up_s)
-            in_flight = concurrency or 2 * terms.max_batch_size
+            in_flight = concurrencies or (2 * terms.max_batch_size,)
             load = _Load(pictures, template, repeats, in_flight, rates, on_device(device))
             results = list(_measured(contestants, load))
     except (ConfigError, Died) as error:
@@ -162,11 +162,13 @@ def _bare(terms: Terms, device: str, files: Sequence[bytes]) -> list[dict[str, A
     size = terms.max_batch_size
     with output.stderr.status("the bare loop, without a service"):
         lesson = forward.lesson(setup, files, BARE_IMAGES, size, BARE_REPEATS).as_dict()
+        alone = median(pipeline.one_by_one_per_s(setup, files, BARE_SECONDS) for _ in range(BARE_REPEATS))
         beside = median(pipeline.images_per_s(setup, files, size, BARE_SECONDS) for _ in range(BARE_REPEATS))
     batches = f"batches of {size}"
     return [
         {"name": "forward alone, one by one", "images_per_s": lesson["one_by_one_images_per_s"]},
         {"name": f"forward alone, {batches}", "images_per_s": lesson["batched_images_per_s"]},
+        {"name": "decode and forward, one by one", "images_per_s": round(alone, 2)},
         {"name": f"decode and forward, {batches}", "images_per_s": round(beside, 2)},
     ]
 
@@ -177,7 +179,7 @@ def _measured(contestants: Sequence[Contestant], load: _Load) -> Iterator[Result
         what = f"{i} of {len(contestants)}: {contestant.name}"
         try:
             with _load_test(contestant, load, what) as test:
-                rows = [test.at_concurrency(load.concurrency)]
+                rows = [test.at_concurrency(concurrency) for concurrency in load.concurrencies]
                 rates = rates or _rates(rows[0])
                 rows += [test.at_rate(rate) for rate in rates]
         except (StartError, GeneratorError) as error:
@@ -216,8 +218,8 @@ def _tables(report: dict[str, Any], results: Sequence[Result]) -> list[tuple[str
     """Title, header, rows: the bare loop, the closed loop, then each rate of the open loop."""
     found: list[tuple[str, Sequence[str], list[list[str]]]] = []
     if report["bare"]:
-        bare = [[row["name"], number(row["images_per_s"])] for row in report["bare"]]
-        found.append(("without a service", ("loop", "images/s"), bare))
+        bare = [[row["name"], number(row["images_per_s"]), number(1e3 / row["images_per_s"])] for row in report["bare"]]
+        found.append(("without a service", ("loop", "images/s", "ms an image"), bare))
     lengths = [len(result.rows) for result in results]
     for i in range(max(lengths, default=0)):
         run = next(result.rows[i].run for result in results if result.rows)

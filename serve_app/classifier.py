@@ -40,6 +40,8 @@ logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
 DEFAULTS = UserConfig()
 STALLED = "The device does not come back from a batch"
+MAX_GPU_PIXELS = 16_000_000
+"""Larger images are decoded in threads, before their batch: 64 of 50 MP would keep the device for half a minute."""
 END_AFTER_S = 1.0
 """For the answers of those whom a hanging device would have kept waiting to be sent."""
 
@@ -83,6 +85,8 @@ class Classifier:
         )
         self._request_timeout_s = _request_timeout_s()
         self._decode_slots = asyncio.Semaphore(num_threads)
+        self._hand_over = asyncio.Lock()
+        self._taken: asyncio.Future[None]
         logger.info(
             "Model %s: %s with weights %s (sha256 %s), %s on %s, %d CPU threads",
             *(self.model_name, self._spec.arch, self._spec.weights, self._spec.sha256[:12]),
@@ -109,9 +113,10 @@ class Classifier:
             self._refuse(str(error))
             return
         # Warm first, then switch: no request ever rides in a batch of a size that has not run. One
-        # size at a time, so that live batches run in between.
+        # size at a time, so that live batches run in between; the largest first, for CUDA graphs share
+        # their memory, and a smaller one fits into what a larger one has.
         warm_up_s = {}
-        for size in self._engine.cold_sizes(config.buckets()):
+        for size in reversed(self._engine.cold_sizes(config.buckets())):
             try:
                 warm_up_s[size] = await self._warm_up(size)
             except Exception as error:
@@ -183,6 +188,8 @@ class Classifier:
             **self._spec.metadata(),
             "device": self._engine.device,
             "precision": self._engine.precision,
+            "compiled": self._engine.is_compiled,
+            "decode": self.args.decode,
             "num_threads": self._num_threads,
             "batching": self._user_config.model_dump(),
             "refused_user_config": self._refused,
@@ -212,7 +219,7 @@ class Classifier:
         if self.args.decode != "gpu":
             return None
         started = perf_counter()
-        jpeg = parse(data, self.args.max_image_pixels, self.args.exif_orientation)
+        jpeg = parse(data, min(self.args.max_image_pixels, MAX_GPU_PIXELS), self.args.exif_orientation)
         if jpeg is not None:
             self._scheduler.admission.preparation.observe(perf_counter() - started)
         return jpeg
@@ -234,14 +241,20 @@ class Classifier:
 
     async def _execute(self, images: list[Item]) -> Sequence[Prediction | BaseException]:
         """Hand the scheduler's batch to `@serve.batch` in one turn of the loop, so that it stays one batch."""
-        results: Sequence[Prediction | BaseException] = await asyncio.gather(
-            *(self.predict(image) for image in images), return_exceptions=True
-        )
-        return results
+        async with self._hand_over:
+            self._taken = asyncio.get_running_loop().create_future()
+            results = asyncio.gather(*(self.predict(image) for image in images), return_exceptions=True)
+            # Until `@serve.batch` has it: of two batches in its queue it would make others.
+            either: set[asyncio.Future[Any]] = {results, self._taken}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        found: Sequence[Prediction | BaseException] = await results
+        return found
 
     @serve.batch(max_batch_size=DEFAULTS.max_batch_size, batch_wait_timeout_s=0, max_concurrent_batches=2)
     async def predict(self, images: list[Item]) -> list[Outcome]:
         """uint8 (crop_size, crop_size, 3) or a Jpeg each -> one outcome each, from one execution on the device."""
+        if not self._taken.done():
+            self._taken.set_result(None)
         loop = asyncio.get_running_loop()
 
         def launch() -> Future[list[Outcome]]:

@@ -35,7 +35,8 @@ class Prediction:
     batch_size: int
     """Images in the execution, without padding."""
     device_ms: float
-    """From the assembled list of images to results in host memory."""
+    """From the assembled list of images to results in host memory: with their decoding where the device does that,
+    and with what is left of the batch before it."""
 
 
 Outcome = Prediction | RequestError
@@ -73,6 +74,7 @@ class Engine(ABC):
 
     device: str
     precision: str
+    is_compiled = False
     max_in_flight = 1
     """Batches that may be launched and not collected at once."""
     num_drivers = 1
@@ -96,7 +98,7 @@ class Engine(ABC):
         """One execution as `infer` does it, in milliseconds of the device's clock: copy_in, forward, copy_out."""
 
     @abstractmethod
-    def _blank(self) -> Pixels:
+    def _blank(self) -> Item:
         """An image of the network's geometry, to warm up with."""
 
     def _prepare(self, size: int) -> None:

@@ -1,12 +1,11 @@
 """`torch.compile` of a network, once for every batch size; what it makes is kept on disk."""
 
-import logging
-
 import torch
+import torch._inductor.config
 
 from serve_app.engine.network import Network, Top
 
-logger = logging.getLogger(__name__)
+COMPILE_PROCESSES = 4
 
 
 class Compiled:
@@ -18,6 +17,8 @@ class Compiled:
     """
 
     def __init__(self, network: Network) -> None:
+        # By default as many as cores, each a Python of its own, in every replica.
+        torch._inductor.config.compile_threads = COMPILE_PROCESSES
         self._network = torch.compile(network, fullgraph=True)
 
     def __call__(self, pixels: torch.Tensor) -> Top:

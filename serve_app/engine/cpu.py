@@ -18,6 +18,7 @@ from serve_app.weights import Checkpoint
 
 # malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+KEPT_BYTES = 1 << 30
 
 
 def has_fast_bf16() -> bool:
@@ -45,7 +46,7 @@ def _keep_freed_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):  # another libc
         mallopt = ctypes.CDLL(None).mallopt
-        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1)):
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEPT_BYTES)):
             mallopt(option, value)
 
 
@@ -57,6 +58,7 @@ class CpuEngine(StagedEngine):
         self._num_threads = num_threads
         self.max_in_flight = self.num_drivers = 1 if num_threads == 1 else 2
         self._launched = 0
+        self._halves = [num_threads // 2, num_threads - num_threads // 2]
         self._lock = threading.Lock()
         self._geometry = checkpoint.spec.geometry
         self._network = Network(checkpoint, torch.bfloat16 if self.precision == "bf16" else torch.float32, top_k)
@@ -65,6 +67,7 @@ class CpuEngine(StagedEngine):
 
     def start(self) -> None:
         _keep_freed_memory()
+        torch.set_num_threads(self._num_threads)
 
     def _launch(self, images: Sequence[Item], bucket: int) -> Execution:
         with self._threads_of_a_batch() as num_threads:
@@ -78,12 +81,14 @@ class CpuEngine(StagedEngine):
         """All for a batch that is alone, half for one beside another."""
         with self._lock:
             self._launched += 1
-            is_alone = self._launched == 1
+            half = self._halves.pop() if self._launched > 1 else None
         try:
-            yield self._num_threads if is_alone else self._num_threads // 2
+            yield half or self._num_threads
         finally:
             with self._lock:
                 self._launched -= 1
+                if half is not None:
+                    self._halves.append(half)
 
     def _blank(self) -> Pixels:
         return blank(self._geometry)

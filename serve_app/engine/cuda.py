@@ -14,7 +14,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from serve_app.decode import Decoder, Pixels
+from serve_app.decode import Decoder
 from serve_app.engine.base import STAGES, Engine, Execution, Item, blank
 from serve_app.engine.compiled import Compiled
 from serve_app.engine.network import Network, Top
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 CAPTURE_AFTER_RUNS = 2
 """Eager runs before a graph is captured: for cuDNN to choose its algorithms."""
+UNALLOCATED_BYTES = 1 << 30
+"""Of a process's share of the memory, for what torch's allocator does not count: CUDA itself, cuDNN, nvJPEG."""
 COMPILED_FOR = 32
 """Images for which the code for every batch size is tuned."""
 
@@ -45,7 +47,6 @@ class Slot:
     """The buffers of one batch in flight, for up to `size` images."""
 
     def __init__(self, size: int, crop_size: int, top_k: int, device: torch.device) -> None:
-        self.size = size
         shape = (size, crop_size, crop_size, 3)
         # Pageable memory copies at a third of the speed of pinned memory (17 against 50 GB/s on an H200).
         self.staging = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
@@ -75,7 +76,9 @@ class CudaEngine(Engine):
         self._device = torch.device("cuda", torch.cuda.current_device())
         self.device = str(self._device)
         if memory_share < 1:
-            torch.cuda.set_per_process_memory_fraction(memory_share, self._device)
+            total = torch.cuda.get_device_properties(self._device).total_memory
+            allocated = max(memory_share - UNALLOCATED_BYTES / total, memory_share / 2)
+            torch.cuda.set_per_process_memory_fraction(allocated, self._device)
         native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         self.precision = ("bf16" if native_bf16 else "fp32") if precision == "auto" else precision
         self._geometry = checkpoint.spec.geometry
@@ -94,7 +97,7 @@ class CudaEngine(Engine):
     def start(self) -> None:
         torch.cuda.set_device(self._device)
         torch.set_num_threads(1)
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined] # asked for fp32, torch would compute in TF32
+        torch.backends.cudnn.allow_tf32 = False  # asked for fp32, torch would compute in TF32
         torch.backends.cudnn.benchmark = True  # each shape runs for ever: its best algorithm is worth a trial
         self._grow(COMPILED_FOR)
         if self._compile is not False:
@@ -116,23 +119,37 @@ class CudaEngine(Engine):
         except Exception as error:
             if self._compile:
                 raise
-            reason = str(error).strip().partition("\n")[0]
-            logger.warning("The network runs without torch.compile, at about half of its speed: %s", reason)
+            self._do_without_compilation(error)
             return
-        self._run_network = compiled
+        self._run_network, self.is_compiled = compiled, True
         logger.info("The network was compiled, or found compiled, in %.1f s", perf_counter() - started)
 
-    def _blank(self) -> Pixels:
-        return blank(self._geometry)
+    def _blank(self) -> Item:
+        if self._decoder is None:
+            return blank(self._geometry)
+        from serve_app.engine.gpu_decode import BLANK
+
+        return BLANK
 
     def _prepare(self, size: int) -> None:
+        before = self._pixels, self._slots
         try:
             self._grow(size)
-            if size not in self._graphs:
-                self._graphs[size] = self._capture(size)
+            self._graphs[size] = self._graphs.get(size) or self._capture(size)
         except torch.OutOfMemoryError as error:
+            self._pixels, self._slots = before
             _release_memory_of(error)
             raise
+        except Exception as error:
+            if self._compile or not self.is_compiled:
+                raise
+            self._do_without_compilation(error)
+            self._prepare(size)
+
+    def _do_without_compilation(self, error: Exception) -> None:
+        reason = str(error).strip().partition("\n")[0]
+        logger.warning("The network runs without torch.compile, at about half of its speed: %s", reason)
+        self._run_network, self.is_compiled = self._network, False
 
     def _grow(self, size: int) -> None:
         """Buffers for batches of `size`, at least doubled. No batch is in flight."""

@@ -9,11 +9,11 @@ torchvision drops them, `nvjpeg` is the one function to change.
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
 from itertools import pairwise
 
-import numpy as np
 import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
@@ -30,7 +30,7 @@ DecodeBatch = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 
 # Of memory while they are decoded: 1.2 GB. 256 photos of 12 MP would want 9 GB at once.
 MAX_PIXELS_PER_CALL = 400_000_000
-WARM_UP_SIDE = 256
+FALLBACK_THREADS = 4
 
 
 def nvjpeg(encoded: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
@@ -55,6 +55,8 @@ class GpuDecoder:
         self._fallback = fallback
         self._device = device
         self._decode_batch = decode_batch or partial(nvjpeg, device=device)
+        self._threads = ThreadPoolExecutor(FALLBACK_THREADS, "decode")
+        self._has_warned = False
         self._staging = torch.empty(0, dtype=torch.uint8)
         # Neither is news at every batch: bytes are not writable, and nvJPEG does not write to them.
         warnings.filterwarnings("ignore", message="The given buffer is not writable")
@@ -65,7 +67,7 @@ class GpuDecoder:
 
         Raises RuntimeError where nvJPEG is not to be had, which `decode_into` would pass to the CPU unnoticed.
         """
-        jpeg = _gray(WARM_UP_SIDE)
+        jpeg = BLANK
         out = torch.empty((1, *self._crop_shape), dtype=torch.uint8, device=self._device)
         self._decode_together([jpeg])
         self.decode_into([jpeg], out)
@@ -81,14 +83,21 @@ class GpuDecoder:
         self._settle()
         jpegs = {i: image for i, image in enumerate(images) if isinstance(image, Jpeg)}
         crops = {i: image for i, image in enumerate(images) if not isinstance(image, Jpeg)}
-        errors = {}
-        for i in [refused for group in _groups(jpegs) for refused in self._decode_group(group, out)]:
-            try:
-                crops[i] = self._fallback(jpegs[i].data)
-            except RequestError as error:
-                errors[i] = error
+        errors: dict[int, RequestError] = {}
+        refused = [i for group in _groups(jpegs) for i in self._decode_group(group, out)]
+        for i, found in zip(refused, self._threads.map(self._on_the_cpu, [jpegs[i] for i in refused]), strict=True):
+            if isinstance(found, RequestError):
+                errors[i] = found
+            else:
+                crops[i] = found
         self._copy_in(crops, out)
         return errors
+
+    def _on_the_cpu(self, jpeg: Jpeg) -> Pixels | RequestError:
+        try:
+            return self._fallback(jpeg.data)
+        except RequestError as error:
+            return error
 
     def _decode_group(self, jpegs: dict[int, Jpeg], out: torch.Tensor) -> list[int]:
         """The places of those that the GPU refuses; the others are in their rows of `out`."""
@@ -105,7 +114,7 @@ class GpuDecoder:
         try:
             return self._decode_together(jpegs)
         except RuntimeError as error:
-            logger.debug("%d JPEGs were not decoded on the GPU: %s", len(jpegs), error)
+            self._warn_once(error)
             self._settle_all()
         if len(jpegs) == 1:
             return [None]
@@ -156,6 +165,16 @@ class GpuDecoder:
         """The same of every stream: a decode that failed halfway may still write. Raises what broke the device."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+            torch.cuda.empty_cache()  # it may have been for want of memory: torchvision does not tell
+
+    def _warn_once(self, error: RuntimeError) -> None:
+        """A log must not grow with what clients send; but a GPU that decodes nothing is to be noticed."""
+        logger.log(
+            logging.DEBUG if self._has_warned else logging.WARNING,
+            "JPEGs that the GPU did not decode are decoded on the CPU (said once): %s",
+            str(error).partition("\n")[0],
+        )
+        self._has_warned = True
 
 
 def _groups(jpegs: dict[int, Jpeg]) -> Iterator[dict[int, Jpeg]]:
@@ -179,7 +198,11 @@ def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield rows[start], rows[end - 1] + 1
 
 
-def _gray(side: int) -> Jpeg:
+def _gray(width: int, height: int) -> Jpeg:
     file = BytesIO()
-    Image.fromarray(np.full((side, side, 3), 128, dtype=np.uint8)).save(file, "JPEG")
-    return Jpeg(file.getvalue(), side, side, orientation=1)
+    Image.new("RGB", (width, height), (128, 128, 128)).save(file, "JPEG")
+    return Jpeg(file.getvalue(), width, height, orientation=1)
+
+
+BLANK = _gray(500, 375)
+"""To warm up with: of a usual photo's size."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from serve_app.engine import cuda
 
 COPY = torch.ops.aten.copy_.default
 DIRT = 77
+TOTAL_MEMORY = 64 << 30
 
 _device = threading.RLock()  # streams run in whichever thread waits for them
 _current = threading.local()
@@ -166,6 +168,9 @@ class FakeCuda:
     def is_bf16_supported(self, including_emulation: bool) -> bool:
         assert not including_emulation, "emulated bf16 is slower than fp32"
         return self.native_bf16
+
+    def get_device_properties(self, device: torch.device) -> SimpleNamespace:
+        return SimpleNamespace(total_memory=TOTAL_MEMORY)
 
     def set_per_process_memory_fraction(self, fraction: float, device: torch.device) -> None:
         self.memory_shares.append(fraction)

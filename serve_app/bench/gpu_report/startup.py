@@ -40,7 +40,7 @@ def started(subject: Subject, variant: Variant, scale: Scale) -> Generator[tuple
     began = perf_counter()
     engine = subject.engine(variant)
     yield "loaded", perf_counter() - began
-    for size in buckets(scale):
+    for size in reversed(buckets(scale)):  # as the service does
         engine.warm_up(size)
     yield "warm", perf_counter() - began
     return engine

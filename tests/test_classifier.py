@@ -1,0 +1,58 @@
+"""What the deployment does between the scheduler and Ray's own batcher, without a cluster."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import serve
+
+from serve_app.classifier import Classifier
+
+DEPLOYMENT: Any = Classifier.func_or_class  # type: ignore[attr-defined]
+
+
+class HandOver:
+    """A replica's part of it, over a device that takes a while."""
+
+    def __init__(self) -> None:
+        self._hand_over = asyncio.Lock()
+        self._taken: asyncio.Future[None]
+        self.batches: list[list[int]] = []
+
+    execute = DEPLOYMENT._execute
+
+    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0, max_concurrent_batches=2)
+    async def predict(self, images: list[int]) -> list[int]:
+        if not self._taken.done():
+            self._taken.set_result(None)
+        self.batches.append(images)
+        await asyncio.sleep(0.05)
+        return [image * 10 for image in images]
+
+
+def test_batches_that_are_released_together_stay_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=100))
+    monkeypatch.setattr(serve, "get_replica_context", lambda: context)
+
+    async def test() -> None:
+        replica = HandOver()
+        batches = [list(range(start, start + 10)) for start in (0, 100, 200, 300)]
+        results = await asyncio.gather(*(replica.execute(batch) for batch in batches))
+        assert results == [[image * 10 for image in batch] for batch in batches]
+        assert replica.batches == batches
+
+    asyncio.run(test())
+
+
+def test_a_batcher_that_fails_holds_up_nobody() -> None:
+    async def test() -> None:
+        async def fails(_: int) -> int:
+            raise RuntimeError("the batcher is gone")
+
+        replica = SimpleNamespace(_hand_over=asyncio.Lock(), predict=fails)
+        for _ in range(2):
+            results = await asyncio.wait_for(DEPLOYMENT._execute(replica, [1, 2]), 5)
+            assert [str(result) for result in results] == ["the batcher is gone"] * 2
+
+    asyncio.run(test())

@@ -63,7 +63,7 @@ class Args(BaseModel):
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        Field(description="auto: bf16 where it is fast (AMX, CUDA), else fp32"),
+        Field(description="auto: bf16 where it is fast (CUDA, AMX, AMD with avx512_bf16), else fp32"),
     ] = "auto"
     compile: Annotated[
         bool | None,

@@ -328,14 +328,16 @@ def _check_resources(knobs: _Knobs, at: str, application: str, resources: Resour
     if num_gpus > 1:
         yield Finding("error", gpu_key, f"a replica drives one GPU at most; {num_gpus:g} would leave the others idle")
         return
-    if knobs.args.device == "cuda" and num_gpus == 0:
+    on_cuda = knobs.args.device == "cuda"
+    if on_cuda and num_gpus == 0:
         yield Finding("error", gpu_key, "device is cuda, but Ray reserves no GPU; set num_gpus, e.g. to 1 or 0.25")
     if knobs.args.device in ("cpu", "stub") and num_gpus > 0:
         yield Finding("error", gpu_key, f"device is {knobs.args.device}, so the reserved GPU would idle; drop num_gpus")
-    if knobs.args.decode == "gpu" and num_gpus == 0:
-        yield Finding(
-            "error", f"{application}.args.decode", "`gpu`, but Ray reserves none; set num_gpus, or decode: cpu"
-        )
+    if knobs.args.decode == "gpu" and (knobs.args.device in ("cpu", "stub") or (num_gpus == 0 and not on_cuda)):
+        reason = f"device is {knobs.args.device}" if knobs.args.device != "auto" else "Ray reserves no GPU (num_gpus)"
+        yield Finding("error", f"{application}.args.decode", f"a GPU is to decode, but {reason}; set decode: cpu")
+    if knobs.args.compile and not on_cuda and num_gpus == 0:
+        yield Finding("warning", f"{application}.args.compile", "only CUDA devices are compiled for: it has no effect")
     if knobs.args.num_threads == "all" and knobs.max_replicas > 1:
         yield Finding(
             "error",

@@ -271,7 +271,9 @@ BROKEN = [
         f"{AT}.ray_actor_options.num_gpus",
         "drop num_gpus",
     ),
-    Broken("decode gpu without one", (((*ARGS, "decode"), "gpu"),), "applications[0].args.decode", "Ray reserves none"),
+    Broken(
+        "decode gpu without one", (((*ARGS, "decode"), "gpu"),), "applications[0].args.decode", "Ray reserves no GPU"
+    ),
     Broken(
         "num_threads all with 2 replicas",
         (((*DEPLOYMENT, "num_replicas"), 2),),

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -82,12 +83,15 @@ def _send_items(pipe: Connection, function: Callable[..., Iterator[Any]], argume
     try:
         for item in function(*arguments):
             pipe.send(("item", item))
+    except BrokenPipeError:  # nobody listens any more
+        return
     except Exception as error:
         portable = _portable(error)
         portable.add_note(traceback.format_exc())
         pipe.send(("error", portable))
     else:
-        pipe.send(("done", None))
+        with suppress(BrokenPipeError):  # who wanted the first item alone has gone
+            pipe.send(("done", None))
 
 
 def _portable(error: Exception) -> Exception:

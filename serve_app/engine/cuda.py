@@ -148,7 +148,7 @@ class CudaEngine(Engine):
 
     def _do_without_compilation(self, error: Exception) -> None:
         reason = str(error).strip().partition("\n")[0]
-        logger.warning("The network runs without torch.compile, at about half of its speed: %s", reason)
+        logger.warning("The network runs without torch.compile, and slower: %s", reason)
         self._run_network, self.is_compiled = self._network, False
 
     def _grow(self, size: int) -> None:

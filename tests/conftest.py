@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 REPOSITORY = Path(__file__).parents[1]
+PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,9 +21,9 @@ def _ctrl_c_reaches_what_tests_start() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _pillow_limit_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every Decoder sets it, for its whole process: one that allows little must not outlive its test."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+def _pillow_has_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every Decoder sets it, for its whole process, those of fixtures too: it must not outlive its test."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", PILLOWS_LIMIT)
 
 
 @pytest.fixture(scope="session")

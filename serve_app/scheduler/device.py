@@ -62,11 +62,8 @@ class Device(Generic[Item, Result]):
         first, *others = self._flights
         return max(now, first.begun + first.predicted) + sum(flight.predicted for flight in others)
 
-    def expect(self, batch: list[Place[Item]], now: float) -> None:
+    def expect(self, batch: list[Place[Item]], now: float) -> _Flight:
         """This batch is on its way: `run` is called with it in the loop's next turn."""
-        self._add(batch, now)
-
-    def _add(self, batch: list[Place[Item]], now: float) -> _Flight:
         flight = _Flight(batch, self._times.predict(len(batch), now), now)
         self._flights.append(flight)
         self._count()
@@ -78,7 +75,7 @@ class Device(Generic[Item, Result]):
 
     async def run(self, batch: list[Place[Item]]) -> Sequence[Result | BaseException]:
         self._flights = [flight for flight in self._flights if flight.batch is not batch]
-        flight = self._add(batch, self._now())
+        flight = self.expect(batch, self._now())
         self._watch()
         try:
             results = await self._execute([place.item for place in batch if place.item is not None])

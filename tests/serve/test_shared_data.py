@@ -83,7 +83,10 @@ def test_every_file_gets_the_right_status_in_bounded_memory(imagenet: Service, s
 
 def test_the_bundled_checkpoint_reads_its_held_out_digits_over_http() -> None:
     _, held_out = train.split()
-    with running(config(max_ongoing_requests=512, max_queued_requests=512)) as service:
+    # All of them come at once: of its own, a queue holds 16 batches, and would refuse the rest.
+    user_config = {"max_batch_size": MAX_BATCH_SIZE, "max_queue_size": 512}
+    content = config(max_ongoing_requests=512, max_queued_requests=512, user_config=user_config)
+    with running(content) as service:
         answers = service.post(*held_out.files, query="?top_k=1")
     assert statuses(answers) == {200: len(held_out.files)}
     first = [body["images"][0]["classes"][0]["class_id"] for _, body in answers]

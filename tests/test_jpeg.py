@@ -1,4 +1,5 @@
 import struct
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,10 @@ def replaced(at: int, new: bytes) -> bytes:
 def by_pillow(data: bytes, exif_orientation: bool = True) -> tuple[bytes, tuple[int, int]]:
     """The pixels that Pillow shows, and their size."""
     image: Image.Image = Image.open(BytesIO(data))
-    upright = ImageOps.exif_transpose(image) if exif_orientation else image
-    return upright.tobytes(), upright.size
+    if exif_orientation:
+        with suppress(struct.error):  # of EXIF that it cannot write back without the tag; by then it has turned
+            ImageOps.exif_transpose(image, in_place=True)
+    return image.tobytes(), image.size
 
 
 def agrees_with_pillow(jpeg: Jpeg) -> bool:
@@ -252,6 +255,7 @@ HEADER = WITH_EXIF.index(b"\xff\xda") + 14
     length=st.integers(0, len(WITH_EXIF)) | st.just(len(WITH_EXIF)),
 )
 @example(changes={2: 0xFF}, length=len(WITH_EXIF))
+@example(changes={22: 0}, length=len(WITH_EXIF))
 @settings(max_examples=500)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_damaged_header_is_read_as_pillow_reads_it_or_left_to_it(changes: dict[int, int], length: int) -> None:

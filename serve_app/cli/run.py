@@ -21,10 +21,10 @@ from types import FrameType
 from typing import Any
 from uuid import uuid4
 
-import psutil
 from rich.console import Console
 from rich.markup import escape
 
+from serve_app import processes
 from serve_app.cli import ports
 from serve_app.middleware import HTTP_CALLBACK
 
@@ -76,7 +76,8 @@ def run_until_signal(path: Path, port: int | None, start_timeout_s: float) -> in
     try:
         return _serve(content, proxy, start_timeout_s)
     finally:
-        _sweep()
+        # Agents that outlive their raylet, an orphaned HAProxy.
+        processes.end(processes.inheriting(RUN_ID), STOP_TIMEOUT_S)
 
 
 def _choose_http_path() -> str:
@@ -251,32 +252,3 @@ def _announce(content: dict[str, Any], proxy: str, dashboard: str | None) -> Non
     console.print(f"live  RAY_AUTH_MODE=token {escape(str(serve))} deploy -a http://{dashboard} CONFIG", soft_wrap=True)
     console.print("stop  Ctrl-C")
     sys.stderr.flush()
-
-
-def _sweep() -> None:
-    """End what is left of this run, by pid: agents that outlive their raylet, an orphaned HAProxy."""
-    left = _processes_of_this_run()
-    for process in left:
-        _signal(process, signal.SIGTERM)
-    _, stubborn = psutil.wait_procs(left, timeout=STOP_TIMEOUT_S)
-    for process in stubborn:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(stubborn, timeout=STOP_TIMEOUT_S)
-
-
-def _processes_of_this_run() -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get(RUN_ID) == os.environ[RUN_ID]:
-                found.append(process)
-        except (psutil.Error, OSError):  # gone meanwhile, or another user's
-            continue
-    return found
-
-
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.Error:
-        return

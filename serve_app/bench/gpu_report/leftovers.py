@@ -1,12 +1,13 @@
 """What a row leaves running, found by an environment variable that all it starts inherits, and ended."""
 
 import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from uuid import uuid4
 
 import psutil
+
+from serve_app import processes
 
 MARK = "SERVE_APP_GPU_REPORT"
 END_TIMEOUT_S = 2.0
@@ -27,23 +28,12 @@ def marked() -> Iterator[None]:
 
 def end() -> None:
     """End every process started since `marked` that still runs."""
-    left = [process for process in psutil.process_iter() if _is_ours(process)]
-    for process in left:
-        _send(process, signal.SIGTERM)
-    _, stubborn = psutil.wait_procs(left, timeout=END_TIMEOUT_S)
-    for process in stubborn:
-        _send(process, signal.SIGKILL)
-    psutil.wait_procs(stubborn, timeout=END_TIMEOUT_S)
+    left = [process for process in processes.inheriting(MARK) if not _is_kept(process)]
+    processes.end(left, END_TIMEOUT_S)
 
 
-def _is_ours(process: psutil.Process) -> bool:
+def _is_kept(process: psutil.Process) -> bool:
     try:
-        is_marked = process.pid != os.getpid() and process.environ().get(MARK) == os.environ[MARK]
-        return is_marked and KEPT not in " ".join(process.cmdline())
-    except (psutil.Error, OSError):  # gone meanwhile, or another user's
-        return False
-
-
-def _send(process: psutil.Process, number: signal.Signals) -> None:
-    with suppress(psutil.Error):
-        process.send_signal(number)
+        return KEPT in " ".join(process.cmdline())
+    except psutil.Error:  # gone meanwhile
+        return True

@@ -3,9 +3,16 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
+
+from serve_app.config import Args
+
+if TYPE_CHECKING:
+    from serve_app.decode import Pixels
+    from serve_app.weights import Checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
 PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS
@@ -40,3 +47,19 @@ def samples() -> dict[int, bytes]:
     """One PNG for each digit that the bundled checkpoint reads."""
     folder = REPOSITORY / "serve_app" / "bundled" / "samples"
     return {int(path.stem): path.read_bytes() for path in sorted(folder.glob("*.png"))}
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> "Checkpoint":
+    """The bundled one, of ten digits."""
+    from serve_app.weights import load  # torch, which many a test does without
+
+    return load(Args(weights="bundled"))
+
+
+@pytest.fixture(scope="module")
+def digits(checkpoint: "Checkpoint", samples: dict[int, bytes]) -> "list[Pixels]":
+    """The samples 0 to 9, decoded."""
+    from tests.engine.answers import decoded
+
+    return decoded(checkpoint, samples)

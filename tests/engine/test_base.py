@@ -9,12 +9,7 @@ from serve_app.engine.cpu import CpuEngine
 from serve_app.engine.network import Normalise, top_classes
 from serve_app.engine.stub import StubEngine
 from serve_app.model_spec import Geometry
-from serve_app.weights import Checkpoint, load
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return load(Args(weights="bundled"))
+from serve_app.weights import Checkpoint
 
 
 def stub(top_k: int = 1) -> StubEngine:

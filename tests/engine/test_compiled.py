@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from serve_app.config import Args
 from serve_app.decode import Pixels
 from serve_app.engine.compiled import Compiled
 from serve_app.engine.network import Network
-from serve_app.weights import Checkpoint, load
-from tests.engine.answers import NUM_DIGITS, decoded
+from serve_app.weights import Checkpoint
+from tests.engine.answers import NUM_DIGITS
 
 COMPILER = os.environ.get("CXX", "g++")
 # Below 16: from there on a CPU has another kernel for convolutions, which torch compiles for anew.
@@ -22,16 +21,6 @@ pytestmark = [
     # Torch's own, of its internals.
     pytest.mark.filterwarnings("ignore"),
 ]
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return load(Args(weights="bundled"))
-
-
-@pytest.fixture
-def digits(checkpoint: Checkpoint, samples: dict[int, bytes]) -> list[Pixels]:
-    return decoded(checkpoint, samples)
 
 
 @pytest.fixture

@@ -31,18 +31,6 @@ def _threads_are_restored() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return load(Args(weights="bundled"))
-
-
-@pytest.fixture(scope="module")
-def digits(checkpoint: Checkpoint, samples: dict[int, bytes]) -> list[Pixels]:
-    """The samples 0 to 9, decoded."""
-    decoder = Decoder(checkpoint.spec.geometry, max_image_pixels=1_000_000)
-    return [decoder(samples[digit]) for digit in range(NUM_CLASSES)]
-
-
 def started(checkpoint: Checkpoint, precision: str, sizes: Sequence[int], top_k: int = NUM_CLASSES) -> CpuEngine:
     engine = CpuEngine(checkpoint, precision, top_k, num_threads=2)
     engine.start()

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from serve_app.config import Args
 from serve_app.decode import Decoder, Pixels
 from serve_app.engine import Execution, Item, Prediction, cuda
 from serve_app.engine.base import STAGES
@@ -23,9 +22,9 @@ from serve_app.engine.cuda import COMPILED_FOR, CudaEngine
 from serve_app.engine.network import Network, Top
 from serve_app.errors import RequestError, UnreadableImage
 from serve_app.jpeg import Jpeg
-from serve_app.weights import Checkpoint, load
+from serve_app.weights import Checkpoint
 from tests.engine import fake_cuda
-from tests.engine.answers import NUM_DIGITS, best, by_class, decoded
+from tests.engine.answers import NUM_DIGITS, best, by_class
 from tests.engine.fake_cuda import FakeCuda
 
 T = TypeVar("T")
@@ -43,16 +42,6 @@ def _torch_is_restored() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = benchmark
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return load(Args(weights="bundled"))
-
-
-@pytest.fixture(scope="module")
-def digits(checkpoint: Checkpoint, samples: dict[int, bytes]) -> list[Pixels]:
-    return decoded(checkpoint, samples)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from serve_app.decode import Decoder, Pixels
 from serve_app.engine import Engine, Outcome, create
 from serve_app.engine.base import STAGES
 from serve_app.jpeg import Jpeg, parse
-from serve_app.weights import Checkpoint, load
-from tests.engine.answers import NUM_DIGITS, best, by_class, decoded
+from serve_app.weights import Checkpoint
+from tests.engine.answers import NUM_DIGITS, best, by_class
 from tests.engine.photos import agreement, answers, photos, resnet18, views
 
 pytestmark = [
@@ -42,16 +42,6 @@ def _torch_is_restored() -> Iterator[None]:
     torch.backends.cudnn.benchmark = benchmark
     torch.cuda.set_per_process_memory_fraction(1.0)
     torch._dynamo.reset()  # it counts the networks of one process, and gives up at the eighth
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return load(Args(weights="bundled"))
-
-
-@pytest.fixture(scope="module")
-def digits(checkpoint: Checkpoint, samples: dict[int, bytes]) -> list[Pixels]:
-    return decoded(checkpoint, samples)
 
 
 def started(checkpoint: Checkpoint, sizes: Sequence[int] = (), num_gpus: float = 1.0, **args: Any) -> Engine:

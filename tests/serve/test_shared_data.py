@@ -19,6 +19,8 @@ from serve_app.model_spec import IMAGENET_MEAN, IMAGENET_STD
 from tests.serve.service import Service, config, mean_batch, running, statuses
 
 MAX_BATCH_SIZE = 16
+# Without a wait the first photos leave while the others arrive: how full their batches are, the machine decides.
+BATCH_WAIT_S = 0.2
 MEMORY_GROWTH_BYTES = 1 << 30
 # Whole, but of the coding for which libtiff prints a line per damaged row.
 FAX_CODED = {"formats/sharp_G31D_MULTI.TIF"}
@@ -28,7 +30,7 @@ FAX_CODED = {"formats/sharp_G31D_MULTI.TIF"}
 def imagenet(shared_data: Path) -> Iterator[Service]:
     weights = shared_data / "weights" / "resnet18.pth"
     args = {"arch": "resnet18", "weights": str(weights), "precision": "fp32", "num_threads": "all"}
-    user_config = {"max_batch_size": MAX_BATCH_SIZE, "batch_wait_timeout_s": 0.0}
+    user_config = {"max_batch_size": MAX_BATCH_SIZE, "batch_wait_timeout_s": BATCH_WAIT_S}
     with running(config(args, max_ongoing_requests=128, user_config=user_config)) as service:
         yield service
 
@@ -46,7 +48,7 @@ def test_the_first_class_of_every_labelled_photo_is_the_references(imagenet: Ser
     assert accepted >= 39
 
 
-def test_64_concurrent_photos_ride_together(imagenet: Service, shared_data: Path) -> None:
+def test_64_concurrent_photos_ride_in_full_batches(imagenet: Service, shared_data: Path) -> None:
     photos = [path.read_bytes() for path in sorted((shared_data / "images/labelled").glob("*"))]
     photos = (photos + photos)[:64]
     images = imagenet.metric("serve_actual_batch_size_sum")
@@ -58,7 +60,7 @@ def test_64_concurrent_photos_ride_together(imagenet: Service, shared_data: Path
     ridden = imagenet.settled_metric("serve_actual_batch_size_sum", images + 64) - images
     measured = ridden / (imagenet.metric("serve_actual_batch_size_count") - batches)
     print(f"mean batch {measured:.1f} by Ray, {mean_batch(answers):.1f} by the answers")
-    assert measured >= 4  # the first leave while the others arrive; tests/serve/test_batching.py has them all wait
+    assert measured >= 12
 
 
 def test_every_file_gets_the_right_status_in_bounded_memory(imagenet: Service, shared_data: Path) -> None:

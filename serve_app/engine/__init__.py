@@ -1,4 +1,4 @@
-"""Engines: uint8 batch -> top-k, on one device.
+"""Engines: a batch of images -> top-k and logits, on one device.
 
 base.py   what every engine offers, and the batch sizes it runs
 cpu.py    torch on the CPU
@@ -15,13 +15,13 @@ import torch
 from serve_app import weights
 from serve_app.config import Args, ConfigError
 from serve_app.decode import Decoder
-from serve_app.engine.base import Engine, Execution, Item, Outcome, Prediction
+from serve_app.engine.base import Engine, Execution, Item, Normalised, Outcome, Prediction
 from serve_app.engine.cpu import CpuEngine
 from serve_app.engine.cuda import CudaEngine
 from serve_app.engine.stub import StubEngine
 from serve_app.weights import Checkpoint
 
-__all__ = ["Engine", "Execution", "Item", "Outcome", "Prediction", "create", "load"]
+__all__ = ["Engine", "Execution", "Item", "Normalised", "Outcome", "Prediction", "create", "load"]
 
 
 def load(args: Args, num_threads: int, num_gpus: float = 1.0) -> tuple[Checkpoint, Engine]:
@@ -52,7 +52,7 @@ def create(args: Args, checkpoint: Checkpoint, num_threads: int, num_gpus: float
     if args.decode == "gpu" and device != "cuda":
         raise ConfigError(f"decode: gpu needs device: cuda, and this replica has {device}; set decode: cpu")
     if device == "stub":
-        return StubEngine(args.stub, checkpoint.spec.num_classes, top_k)
+        return StubEngine(args.stub, checkpoint.spec.num_classes, top_k, checkpoint.spec.geometry)
     if device == "cpu":
         return CpuEngine(checkpoint, args.precision, top_k, num_threads)
     if not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What every engine offers: images -> the top classes of each, in batches of warmed sizes."""
+"""What every engine offers: images -> top classes and logits of each, in batches of warmed sizes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -16,22 +16,33 @@ from serve_app.errors import RequestError
 from serve_app.jpeg import Jpeg
 from serve_app.model_spec import Geometry
 
-Item = Pixels | Jpeg
-"""A decoded crop, or what the device is to decode (`decode: gpu`)."""
-
 STAGES = ("copy_in", "forward", "copy_out")
 WARM_UP_AGAIN_BELOW_S = 0.5
 """Of a batch's first run, which takes longer than the next: where it is long itself, it says enough."""
 
 
 @dataclass(frozen=True)
+class Normalised:
+    """A crop that is scaled to the network's mean and std already: it goes to the network as it is."""
+
+    pixels: npt.NDArray[np.float32]
+    """float32 (3, crop_size, crop_size), RGB"""
+
+
+Item = Pixels | Jpeg | Normalised
+"""A decoded crop, what the device is to decode (`decode: gpu`), or what a client has normalised."""
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """One image's top classes, best first, and the execution it was part of."""
+    """One image's top classes, best first, its logits, and the execution it was part of."""
 
     class_ids: npt.NDArray[np.int64]
     """int64 (k,)"""
     scores: npt.NDArray[np.float32]
     """float32 (k,), softmax probabilities"""
+    logits: npt.NDArray[np.float32]
+    """float32 (num_classes,), by class id: a row of its batch's, which is kept for as long as this is"""
     batch_size: int
     """Images in the execution, without padding."""
     device_ms: float
@@ -60,12 +71,12 @@ class Execution:
 
     def results(self) -> list[Outcome]:
         """One for each image, in order, once the device is done; to be called once, in any thread."""
-        scores, class_ids = self._collect()
+        top = self._collect()
         device_ms = (perf_counter() - self._started) * 1e3
-        rows = zip(class_ids.numpy()[: self._num_images], scores.numpy(), strict=False)
+        rows = zip(*(part.numpy()[: self._num_images] for part in top), strict=True)
         return [
-            self._errors[i] if i in self._errors else Prediction(ids, top, self._num_images, device_ms)
-            for i, (ids, top) in enumerate(rows)
+            self._errors[i] if i in self._errors else Prediction(class_ids, scores, logits, self._num_images, device_ms)
+            for i, (scores, class_ids, logits) in enumerate(rows)
         ]
 
 
@@ -148,11 +159,15 @@ class StagedEngine(Engine):
 
     @abstractmethod
     def _copy_in(self, images: Sequence[Any], bucket: int) -> torch.Tensor:
-        """What the network takes, on the device: uint8 (bucket, crop_size, crop_size, 3), padded at its end."""
+        """What `_forward` takes, on the device, padded at its end.
+
+        uint8 (bucket, crop_size, crop_size, 3); of the network's dtype, (bucket, 3, crop_size, crop_size), where there
+        is a Normalised among the images.
+        """
 
     @abstractmethod
     def _forward(self, pixels: torch.Tensor) -> Top:
-        """Top of (bucket, k), on the device."""
+        """Top of `bucket` rows, on the device."""
 
     def _copy_out(self, top: Top) -> Top:
         """The same on the CPU, done."""
@@ -178,6 +193,14 @@ def _prediction(outcome: Outcome) -> Prediction:
     if isinstance(outcome, RequestError):
         raise outcome
     return outcome
+
+
+def set_apart(images: Sequence[Item], blank: Pixels) -> tuple[Sequence[Any], dict[int, Normalised]]:
+    """Pixels and Jpegs, with `blank` in the place of each Normalised; and these, by their places."""
+    normalised = {i: image for i, image in enumerate(images) if isinstance(image, Normalised)}
+    if not normalised:
+        return images, normalised
+    return [blank if i in normalised else image for i, image in enumerate(images)], normalised
 
 
 def blank(geometry: Geometry) -> Pixels:

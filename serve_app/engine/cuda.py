@@ -1,5 +1,7 @@
 """torch on a CUDA device: bf16, compiled, one CUDA graph per bucket, two batches in flight.
 
+A batch with a Normalised in it runs without compile and graph: graphs are of uint8 pixels.
+
 While one batch is on the device the next is written into pinned memory and copied, on a stream of its own.
 A graph costs 20 us to launch instead of 2-4 ms, and those milliseconds hold the GIL that HTTP needs.
 """
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 
 from serve_app.decode import Decoder
-from serve_app.engine.base import STAGES, Engine, Execution, Item, blank
+from serve_app.engine.base import STAGES, Engine, Execution, Item, Normalised, blank, set_apart
 from serve_app.engine.compiled import Compiled
 from serve_app.engine.network import Network, Top
 from serve_app.errors import RequestError
@@ -39,20 +41,28 @@ class Graph:
     pixels: torch.Tensor
     """uint8 (bucket, crop_size, crop_size, 3), read by it."""
     top: Top
-    """Written by it."""
+    """Written by it, `bucket` rows."""
     graph: torch.cuda.CUDAGraph
 
 
 class Slot:
     """The buffers of one batch in flight, for up to `size` images."""
 
-    def __init__(self, size: int, crop_size: int, top_k: int, device: torch.device) -> None:
+    def __init__(self, size: int, crop_size: int, top_k: int, num_classes: int, device: torch.device) -> None:
         shape = (size, crop_size, crop_size, 3)
         # Pageable memory copies at a third of the speed of pinned memory (17 against 50 GB/s on an H200).
         self.staging = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
         self.pixels = torch.empty(shape, dtype=torch.uint8, device=device)
-        self.scores = torch.empty((size, top_k), dtype=torch.float32, pin_memory=True)
-        self.class_ids = torch.empty((size, top_k), dtype=torch.int64, pin_memory=True)
+        self.normalised: tuple[list[int], torch.Tensor] | None = None
+        """Of a batch that has any: their places, and float32 (len(places), 3, crop_size, crop_size) on the device.
+
+        Held here until the device is done with the batch: it is made on one stream and read on another.
+        """
+        self.top = Top(
+            scores=torch.empty((size, top_k), dtype=torch.float32, pin_memory=True),
+            class_ids=torch.empty((size, top_k), dtype=torch.int64, pin_memory=True),
+            logits=torch.empty((size, num_classes), dtype=torch.float32, pin_memory=True),
+        )
         # Blocking: who waits sleeps. Spinning, each replica would keep a core from those that decode.
         self.done = torch.cuda.Event(blocking=True)
 
@@ -82,6 +92,8 @@ class CudaEngine(Engine):
         native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         self.precision = ("bf16" if native_bf16 else "fp32") if precision == "auto" else precision
         self._geometry = checkpoint.spec.geometry
+        self._num_classes = checkpoint.spec.num_classes
+        self._blank_crop = blank(self._geometry)
         network = Network(checkpoint, torch.bfloat16 if self.precision == "bf16" else torch.float32, top_k)
         self._network = network.to(self._device)
         self._run_network: Callable[[torch.Tensor], Top] = self._network
@@ -126,7 +138,7 @@ class CudaEngine(Engine):
 
     def _blank(self) -> Item:
         if self._decoder is None:
-            return blank(self._geometry)
+            return self._blank_crop
         from serve_app.engine.gpu_decode import BLANK
 
         return BLANK
@@ -157,7 +169,7 @@ class CudaEngine(Engine):
             return
         size = max(size, 2 * len(self._pixels))  # doubled, for graphs keep the buffer that they were captured with
         side = self._geometry.crop_size
-        slots = [Slot(size, side, self._top_k, self._device) for _ in range(self.max_in_flight)]
+        slots = [Slot(size, side, self._top_k, self._num_classes, self._device) for _ in range(self.max_in_flight)]
         self._pixels = torch.zeros((size, side, side, 3), dtype=torch.uint8, device=self._device)
         self._slots = SimpleQueue()
         for slot in slots:
@@ -184,14 +196,13 @@ class CudaEngine(Engine):
             errors = self._copy_in(slot, images)
             self._copying.record_event(copied := torch.cuda.Event())
             self._computing.wait_event(copied)
-            self._replay(slot, len(images), bucket)
-            self._copy_out(slot, bucket)
+            self._copy_out(slot, self._run(slot, len(images), bucket))
             slot.done.record(self._computing)
         except BaseException as error:
             try:
                 torch.cuda.synchronize(self._device)
             finally:  # a device that is broken raises here too: nobody is to wait for its slot
-                self._slots.put(slot)
+                self._give_back(slot)
             if isinstance(error, torch.OutOfMemoryError):
                 _release_memory_of(error)
             raise
@@ -201,42 +212,66 @@ class CudaEngine(Engine):
         """Once the device is done. Copies, for the slot is another batch's then."""
         try:
             slot.done.synchronize()
-            return slot.scores[:num_images].clone(), slot.class_ids[:num_images].clone()
+            return Top(*(part[:num_images].clone() for part in slot.top))
         finally:
-            self._slots.put(slot)
+            self._give_back(slot)
+
+    def _give_back(self, slot: Slot) -> None:
+        slot.normalised = None
+        self._slots.put(slot)
 
     # --- the three stages, each on its stream ---------------------------------------------------------
 
     def _copy_in(self, slot: Slot, images: Sequence[Item]) -> Mapping[int, RequestError]:
         """Into the slot's pixels on the device; what could not be decoded, by its place."""
+        crops, normalised = set_apart(images, self._blank_crop)
         with torch.cuda.stream(self._copying):
-            if any(isinstance(image, Jpeg) for image in images):
-                errors: dict[int, RequestError] = self._gpu_decoder.decode_into(images, slot.pixels)
+            if normalised:
+                slot.normalised = list(normalised), self._copy_in_normalised(list(normalised.values()))
+            if any(isinstance(crop, Jpeg) for crop in crops):
+                errors: dict[int, RequestError] = self._gpu_decoder.decode_into(crops, slot.pixels)
                 return errors
-            np.stack(images, out=slot.staging[: len(images)].numpy())  # type: ignore[arg-type] # no Jpeg among them
+            np.stack(crops, out=slot.staging[: len(images)].numpy())
             slot.pixels[: len(images)].copy_(slot.staging[: len(images)], non_blocking=True)
         return {}
 
-    def _replay(self, slot: Slot, num_images: int, bucket: int) -> None:
-        # From a slot's pixels into those of the graph is 25 us for 256 images: so batches in flight share graphs.
-        # Rows past the batch hold old pixels: padding, whose results are dropped.
-        graph = self._graphs[bucket]
-        with torch.cuda.stream(self._computing):
-            graph.pixels[:num_images].copy_(slot.pixels[:num_images])
-            graph.graph.replay()
+    def _copy_in_normalised(self, images: Sequence[Normalised]) -> torch.Tensor:
+        """float32 (len(images), 3, crop_size, crop_size) on the device, on the current stream."""
+        shape = (len(images), 3, self._geometry.crop_size, self._geometry.crop_size)
+        staging = torch.empty(shape, dtype=torch.float32, pin_memory=True)  # kept by its allocator until it is copied
+        np.stack([image.pixels for image in images], out=staging.numpy())
+        return torch.empty(shape, dtype=torch.float32, device=self._device).copy_(staging, non_blocking=True)
 
-    def _copy_out(self, slot: Slot, bucket: int) -> None:
-        scores, class_ids = self._graphs[bucket].top
+    def _run(self, slot: Slot, num_images: int, bucket: int) -> Top:
+        # Rows past the batch hold old pixels: padding, whose results are dropped.
         with torch.cuda.stream(self._computing):
-            slot.scores[:bucket].copy_(scores, non_blocking=True)
-            slot.class_ids[:bucket].copy_(class_ids, non_blocking=True)
+            if slot.normalised is not None:
+                return self._run_normalised(slot.pixels[:bucket], *slot.normalised)
+            return self._replay(slot, num_images, bucket)
+
+    def _replay(self, slot: Slot, num_images: int, bucket: int) -> Top:
+        # From a slot's pixels into those of the graph is 25 us for 256 images: so batches in flight share graphs.
+        graph = self._graphs[bucket]
+        graph.pixels[:num_images].copy_(slot.pixels[:num_images])
+        graph.graph.replay()
+        return graph.top
+
+    @torch.inference_mode()
+    def _run_normalised(self, pixels: torch.Tensor, rows: Sequence[int], normalised: torch.Tensor) -> Top:
+        """Without compile and graph; nothing warms it up, so the first batch of each size takes longer."""
+        return self._network.top(self._network.inputs(pixels, rows, normalised))
+
+    def _copy_out(self, slot: Slot, top: Top) -> None:
+        with torch.cuda.stream(self._computing):
+            for ours, theirs in zip(slot.top, top, strict=True):
+                ours[: len(theirs)].copy_(theirs, non_blocking=True)
 
     def profile(self, images: Sequence[Item]) -> dict[str, float]:
         slot = self._slots.get()
         try:
             return self._profiled(slot, images)
         finally:
-            self._slots.put(slot)
+            self._give_back(slot)
 
     def _profiled(self, slot: Slot, images: Sequence[Item]) -> dict[str, float]:
         bucket = self._bucket(len(images))
@@ -245,9 +280,9 @@ class CudaEngine(Engine):
         self._copy_in(slot, images)
         marks[1].record(self._copying)
         self._computing.wait_event(marks[1])
-        self._replay(slot, len(images), bucket)
+        top = self._run(slot, len(images), bucket)
         marks[2].record(self._computing)
-        self._copy_out(slot, bucket)
+        self._copy_out(slot, top)
         marks[3].record(self._computing)
         marks[3].synchronize()
         return {stage: float(marks[i].elapsed_time(marks[i + 1])) for i, stage in enumerate(STAGES)}

@@ -1,7 +1,8 @@
-"""From uint8 pixels to top classes: all that an engine runs on its device, as one module."""
+"""From pixels to top classes and logits: all that an engine runs on its device, as one module."""
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.fx.experimental.optimization import fuse
@@ -11,8 +12,16 @@ from serve_app.model_spec import Geometry
 if TYPE_CHECKING:
     from serve_app.weights import Checkpoint
 
-Top = tuple[torch.Tensor, torch.Tensor]
-"""Scores float32 (N, k), softmax probabilities, and class ids int64 (N, k), best first."""
+
+class Top(NamedTuple):
+    """The answers to N images, one a row."""
+
+    scores: torch.Tensor
+    """float32 (N, k), softmax probabilities, best first"""
+    class_ids: torch.Tensor
+    """int64 (N, k), in the order of `scores`"""
+    logits: torch.Tensor
+    """float32 (N, num_classes), by class id"""
 
 
 class Network(torch.nn.Module):
@@ -32,7 +41,22 @@ class Network(torch.nn.Module):
         self.eval()
 
     def forward(self, pixels: torch.Tensor) -> Top:
-        return top_classes(self.model(self.normalise(pixels)), self._top_k)
+        return self.top(self.normalise(pixels))
+
+    def inputs(self, pixels: torch.Tensor, rows: Sequence[int], normalised: torch.Tensor) -> torch.Tensor:
+        """`pixels`, normalised, with `normalised` as it is in the given rows: what `top` takes.
+
+        `pixels`: uint8 (N, crop_size, crop_size, 3); its `rows` may hold anything. `normalised`: float32 (len(rows), 3,
+        crop_size, crop_size). Returns (N, 3, crop_size, crop_size) channels_last of the network's dtype.
+        """
+        inputs: torch.Tensor = self.normalise(pixels)
+        for row, image in zip(rows, normalised, strict=True):
+            inputs[row].copy_(image)
+        return inputs
+
+    def top(self, inputs: torch.Tensor) -> Top:
+        """(N, 3, crop_size, crop_size) channels_last of the network's dtype, normalised -> Top."""
+        return top_classes(self.model(inputs), self._top_k)
 
 
 class ExactLinear(torch.nn.Module):
@@ -72,5 +96,6 @@ class Normalise(torch.nn.Module):
 
 def top_classes(logits: torch.Tensor, k: int) -> Top:
     """(N, num_classes) of any float dtype -> the k best of each row."""
-    scores, class_ids = logits.float().softmax(dim=1).topk(k, dim=1)
-    return scores, class_ids
+    logits = logits.float()
+    scores, class_ids = logits.softmax(dim=1).topk(k, dim=1)
+    return Top(scores, class_ids, logits)

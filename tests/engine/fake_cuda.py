@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from serve_app.engine import cuda
 
 COPY = torch.ops.aten.copy_.default
+TO = torch.ops.aten.to
 DIRT = 77
 TOTAL_MEMORY = 64 << 30
 
@@ -224,7 +225,8 @@ class _Queued(TorchDispatchMode):
         if func is COPY:
             self._stream.enqueue(partial(func, *args, **(kwargs or {})))
             return args[0]
-        if not func.is_view:
+        # In inference mode torch calls `to` a view, which it is not where it converts.
+        if not func.is_view or func.overloadpacket is TO:
             self._stream.synchronize()
         return func(*args, **(kwargs or {}))
 

@@ -4,16 +4,17 @@ import torch
 
 from serve_app.config import Args, ConfigError, Stub
 from serve_app.engine import create
-from serve_app.engine.base import blank
+from serve_app.engine.base import Item, Normalised, blank, set_apart
 from serve_app.engine.cpu import CpuEngine
 from serve_app.engine.network import Normalise, top_classes
 from serve_app.engine.stub import StubEngine
+from serve_app.jpeg import Jpeg
 from serve_app.model_spec import Geometry
 from serve_app.weights import Checkpoint
 
 
 def stub(top_k: int = 1) -> StubEngine:
-    return StubEngine(Stub(base_ms=0, per_image_ms=0), num_classes=10, top_k=top_k)
+    return StubEngine(Stub(base_ms=0, per_image_ms=0), num_classes=10, top_k=top_k, geometry=Geometry())
 
 
 # --- warming -------------------------------------------------------------------------------------
@@ -68,9 +69,10 @@ def test_normalise_leaves_the_pixels_as_they_are() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_top_classes_are_softmax_best_first(dtype: torch.dtype) -> None:
-    scores, class_ids = top_classes(torch.tensor([[0.0, 3.0, 1.0], [2.0, -1.0, 1.0]], dtype=dtype), k=2)
+    scores, class_ids, logits = top_classes(torch.tensor([[0.0, 3.0, 1.0], [2.0, -1.0, 1.0]], dtype=dtype), k=2)
     assert class_ids.tolist() == [[1, 2], [0, 2]]
-    assert scores.dtype == torch.float32
+    assert scores.dtype == logits.dtype == torch.float32
+    assert logits.tolist() == [[0, 3, 1], [2, -1, 1]]
     torch.testing.assert_close(scores[0], torch.tensor([0.0, 3.0, 1.0]).softmax(0)[[1, 2]])
 
 
@@ -78,6 +80,16 @@ def test_a_blank_is_of_the_networks_geometry() -> None:
     image = blank(Geometry(crop_size=200))
     assert image.shape == (200, 200, 3)
     assert image.dtype == np.uint8
+
+
+def test_the_normalised_are_set_apart_with_a_blank_in_their_place() -> None:
+    jpeg, crop = Jpeg(b"", 64, 64, 1), np.zeros((8, 8, 3), np.uint8)
+    first, second = (Normalised(np.full((3, 8, 8), value, np.float32)) for value in (1, 2))
+    gray = blank(Geometry(crop_size=8))
+    images: list[Item] = [first, jpeg, crop, second]
+    others, normalised = set_apart(images, gray)
+    assert [id(image) for image in others] == [id(image) for image in (gray, jpeg, crop, gray)]
+    assert {place: id(image) for place, image in normalised.items()} == {0: id(first), 3: id(second)}
 
 
 # --- create --------------------------------------------------------------------------------------

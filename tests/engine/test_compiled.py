@@ -38,8 +38,9 @@ def test_two_compilations_serve_every_batch_size(checkpoint: Checkpoint, digits:
     compiled = Compiled(network)
     for size in SIZES:
         pixels = torch.stack([torch.tensor(digits[i % NUM_DIGITS]) for i in range(size)])
-        scores, class_ids = compiled(pixels)
-        expected, expected_ids = network(pixels)
+        scores, class_ids, logits = compiled(pixels)
+        expected, expected_ids, expected_logits = network(pixels)
         assert class_ids[:, 0].tolist() == expected_ids[:, 0].tolist() == [i % NUM_DIGITS for i in range(size)]
         torch.testing.assert_close(scores, expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(logits, expected_logits, atol=1e-3, rtol=0)
     assert counters["stats"]["unique_graphs"] == 2  # of one image, which torch specialises, and of any other number

@@ -14,14 +14,17 @@ from torchvision.models import ResNet18_Weights
 from serve_app.bundled.train import split
 from serve_app.config import Args, default_buckets
 from serve_app.decode import Decoder, Pixels
-from serve_app.engine.base import Prediction
+from serve_app.engine.base import STAGES, Normalised, Prediction
 from serve_app.engine.cpu import CpuEngine, has_fast_bf16
 from serve_app.weights import Checkpoint, load
+from tests.engine.answers import assert_logits_are_those_of_the_scores, logits, normalised
 
 NUM_CLASSES = 10
 MAX_BATCH_SIZE = 20
 # bf16 has 8 bits: between classes closer than this, the better one may change.
 MARGIN = 0.05
+# The same arithmetic, but for the last bit of the inputs, which bf16 may round the other way.
+LOGITS_ATOL = {"fp32": 1e-3, "bf16": 0.25}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -157,6 +160,61 @@ def test_the_card_states_the_accuracy_that_is_measured(fp32: CpuEngine, checkpoi
     accuracy = float(np.mean(np.array(predicted) == np.array(held_out.labels)))
     assert checkpoint.spec.accuracy == round(accuracy, 4)
     assert accuracy >= 0.98
+
+
+# --- logits, and images that are normalised already -----------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("top_k", [3, NUM_CLASSES])
+def test_logits_are_those_of_the_scores(
+    checkpoint: Checkpoint, digits: list[Pixels], precision: str, top_k: int
+) -> None:
+    few = started(checkpoint, precision, [16], top_k).infer(digits)
+    assert_logits_are_those_of_the_scores(few, NUM_CLASSES)
+
+
+def test_each_image_of_a_padded_batch_has_its_own_logits(fp32: CpuEngine, digits: list[Pixels]) -> None:
+    together = fp32.infer(digits[:7])
+    alone = [fp32.infer([digit])[0] for digit in digits[:7]]
+    np.testing.assert_allclose(logits(together), logits(alone), atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("places", [{0}, {1, 4, 5}, set(range(NUM_CLASSES))])
+def test_a_normalised_crop_gets_what_the_crop_gets(
+    checkpoint: Checkpoint, digits: list[Pixels], precision: str, places: set[int]
+) -> None:
+    engine = started(checkpoint, precision, [16])
+    geometry = checkpoint.spec.geometry
+    expected = engine.infer(digits)
+    mixed = engine.infer([normalised(digit, geometry) if i in places else digit for i, digit in enumerate(digits)])
+    assert best(mixed) == best(expected) == list(range(NUM_CLASSES))
+    assert [prediction.batch_size for prediction in mixed] == [NUM_CLASSES] * NUM_CLASSES
+    np.testing.assert_allclose(logits(mixed), logits(expected), atol=LOGITS_ATOL[precision])
+
+
+def test_what_is_between_two_levels_of_uint8_stays_there(
+    fp32: CpuEngine, checkpoint: Checkpoint, digits: list[Pixels]
+) -> None:
+    """Nothing rounds it: the answer is that of the network."""
+    image = normalised(digits[3], checkpoint.spec.geometry).pixels + np.float32(0.001)
+    with torch.inference_mode():
+        expected = checkpoint.build_model()(torch.from_numpy(image)[None]).numpy()
+    np.testing.assert_allclose(logits(fp32.infer([Normalised(image)])), expected, atol=1e-4)
+
+
+def test_a_normalised_image_of_another_size_is_refused(fp32: CpuEngine, digits: list[Pixels]) -> None:
+    for pixels in (np.zeros((3, 1, 1), np.float32), np.zeros((64, 64, 3), np.float32)):
+        with pytest.raises(ValueError, match="shape"):
+            fp32.infer([digits[0], Normalised(pixels)])
+
+
+def test_a_profile_of_a_batch_with_normalised_images_has_every_stage(
+    fp32: CpuEngine, checkpoint: Checkpoint, digits: list[Pixels]
+) -> None:
+    profile = fp32.profile([digits[0], normalised(digits[1], checkpoint.spec.geometry)])
+    assert tuple(profile) == STAGES
 
 
 # --- precision and threads -----------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from serve_app.decode import Decoder, Pixels
-from serve_app.engine import Execution, Item, Prediction, cuda
+from serve_app.engine import Execution, Item, Normalised, Prediction, cuda
 from serve_app.engine.base import STAGES
 from serve_app.engine.cpu import CpuEngine
 from serve_app.engine.cuda import COMPILED_FOR, CudaEngine
@@ -24,7 +24,7 @@ from serve_app.errors import RequestError, UnreadableImage
 from serve_app.jpeg import Jpeg
 from serve_app.weights import Checkpoint
 from tests.engine import fake_cuda
-from tests.engine.answers import NUM_DIGITS, best, by_class
+from tests.engine.answers import NUM_DIGITS, assert_logits_are_those_of_the_scores, best, by_class, logits, normalised
 from tests.engine.fake_cuda import FakeCuda
 
 T = TypeVar("T")
@@ -104,6 +104,7 @@ def test_it_answers_as_the_cpu_does(
         answers, expected = engine.infer(batch), reference.infer(batch)
         assert best(answers) == best(expected)
         np.testing.assert_allclose(by_class(answers), by_class(expected), atol=atol)
+        assert_logits_are_those_of_the_scores(answers, NUM_DIGITS)
 
 
 def test_a_batch_smaller_than_its_bucket_is_not_answered_with_older_rows(start: Start, digits: list[Pixels]) -> None:
@@ -116,6 +117,7 @@ def test_a_batch_smaller_than_its_bucket_is_not_answered_with_older_rows(start: 
         assert best(few) == [5, 6, 7]
         assert [prediction.batch_size for prediction in few] == [3, 3, 3]
         np.testing.assert_allclose(by_class(few)[:1], alone, atol=1e-4)
+        assert_logits_are_those_of_the_scores(few, NUM_DIGITS)
 
 
 def test_old_graphs_still_answer_after_buffers_grew(start: Start, digits: list[Pixels]) -> None:
@@ -176,10 +178,11 @@ def test_batches_one_after_another_collected_in_another_thread(start: Start, dig
 def test_results_stay_when_their_slot_is_used_again(start: Start, digits: list[Pixels]) -> None:
     engine = start(4)
     first = engine.infer(digits[:4])
-    before = by_class(first).copy()
+    before = by_class(first).copy(), logits(first).copy()
     for _ in range(2 * engine.max_in_flight):
         engine.infer(digits[4:8])
-    assert np.array_equal(by_class(first), before)
+    assert np.array_equal(by_class(first), before[0])
+    assert np.array_equal(logits(first), before[1])
     assert best(first) == [0, 1, 2, 3]
 
 
@@ -405,6 +408,7 @@ class FakeDecoder:
         self.batches.append(len(images))
         errors: dict[int, RequestError] = {}
         for i, image in enumerate(images):
+            assert not isinstance(image, Normalised)
             if isinstance(image, Jpeg) and not image.data.isdigit():
                 errors[i] = DAMAGED
                 continue
@@ -486,6 +490,145 @@ def test_a_decoder_that_fails_gives_the_slot_back(
         with pytest.raises(torch.OutOfMemoryError):
             launched(engine, [jpeg(1)])
     assert fake.emptied == 3
+    assert both_slots_are_free(engine, digits)
+
+
+# --- what a client has normalised ----------------------------------------------------------------
+
+
+Normalise = Callable[[int], Normalised]
+
+
+@pytest.fixture
+def client(checkpoint: Checkpoint, digits: list[Pixels]) -> Normalise:
+    """A digit as a client has normalised it."""
+    return lambda digit: normalised(digits[digit], checkpoint.spec.geometry)
+
+
+@pytest.mark.parametrize(("precision", "atol"), [("fp32", 1e-3), ("bf16", 0.25)])
+@pytest.mark.parametrize("places", [{0}, {1, 4, 5}, set(range(NUM_DIGITS))])
+def test_a_normalised_crop_gets_what_the_crop_gets(
+    start: Start, digits: list[Pixels], client: Normalise, precision: str, atol: float, places: set[int]
+) -> None:
+    engine = start(4, 16, precision=precision)
+    mixed = [client(i) if i in places else digits[i] for i in range(NUM_DIGITS)]
+    for order in (slice(None), slice(7, 10), slice(None, None, -1)):
+        expected, found = engine.infer(digits[order]), engine.infer(mixed[order])
+        assert best(found) == best(expected) == list(range(NUM_DIGITS))[order]
+        np.testing.assert_allclose(logits(found), logits(expected), atol=atol)
+        assert_logits_are_those_of_the_scores(found, NUM_DIGITS)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("which", ["first", "second", "both"])
+def test_each_of_two_batches_gets_its_own_results_where_some_are_normalised(
+    start: Start, digits: list[Pixels], client: Normalise, order: tuple[int, int], which: str
+) -> None:
+    engine = start(4, 8)
+    first: list[Item] = [client(3), digits[4], client(5)]
+    second: list[Item] = [digits[6], client(7), client(8), digits[9]]
+    if which == "first":
+        second = [*digits[6:10]]
+    if which == "second":
+        first = [*digits[3:6]]
+    for _ in range(3):
+        executions = [launched(engine, batch) for batch in (first, second)]
+        results = {i: best(in_thread(executions[i].results).result(TIMEOUT_S)) for i in order}
+        assert results == {0: [3, 4, 5], 1: [6, 7, 8, 9]}
+
+
+def test_jpegs_crops_and_normalised_ones_keep_their_places_and_their_errors(
+    start: Start, digits: list[Pixels], decoders: list[FakeDecoder], fallback: Decoder, client: Normalise
+) -> None:
+    engine = start(8, decoder=fallback)
+    damaged = Jpeg(b"?", 64, 64, 1)
+    outcomes = engine.launch([client(3), damaged, jpeg(1), digits[2], damaged, client(9)]).results()
+    assert [outcomes[1], outcomes[4]] == [DAMAGED, DAMAGED]
+    assert best([outcomes[0], *outcomes[2:4], outcomes[5]]) == [3, 1, 2, 9]
+    (decoder,) = decoders
+    assert decoder.batches[-1] == 6
+    assert both_slots_are_free(engine, digits)
+
+
+def test_only_a_batch_with_a_normalised_one_goes_past_the_graph_and_what_is_compiled(
+    start: Start, digits: list[Pixels], client: Normalise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replayed: list[fake_cuda.FakeGraph] = []
+    made: list[FakeCompiled] = []
+
+    class Counted(fake_cuda.FakeGraph):
+        def replay(self) -> None:
+            replayed.append(self)
+            super().replay()
+
+    def compiled(network: Network) -> FakeCompiled:
+        made.append(FakeCompiled(network))
+        return made[-1]
+
+    monkeypatch.setattr(cuda, "Compiled", compiled)
+    monkeypatch.setattr(FakeCuda, "CUDAGraph", Counted)
+    engine = start(4, compile_network=True)
+    before = len(replayed), len(made[0].sizes)
+    assert best(engine.infer([digits[1], client(2)])) == [1, 2]
+    assert (len(replayed), len(made[0].sizes)) == before
+    assert best(engine.infer(digits[:2])) == [0, 1]
+    assert (len(replayed), len(made[0].sizes)) == (before[0] + 1, before[1])
+
+
+def test_a_normalised_image_of_another_size_gives_the_slot_back(start: Start, digits: list[Pixels]) -> None:
+    engine = start(2)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="shape"):
+            launched(engine, [digits[0], Normalised(np.zeros((3, 1, 1), np.float32))])
+    assert both_slots_are_free(engine, digits)
+
+
+def test_normalised_images_that_do_not_fit_fail_their_batch_alone(
+    start: Start, fake: FakeCuda, digits: list[Pixels], client: Normalise
+) -> None:
+    engine = start(2)
+    fake.largest_allocation = 4 * digits[0].nbytes
+    for times in range(1, 4):
+        with pytest.raises(torch.OutOfMemoryError):
+            launched(engine, [client(0), client(1)])
+        assert fake.emptied == times
+    assert both_slots_are_free(engine, digits)
+    assert best(launched(engine, [client(3)]).results()) == [3]
+
+
+def test_what_a_batch_of_normalised_images_held_is_freed(
+    start: Start, fake: FakeCuda, digits: list[Pixels], client: Normalise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+    fails = [False]
+
+    class Watched(Network):
+        def inputs(self, pixels: torch.Tensor, rows: Sequence[int], normalised: torch.Tensor) -> torch.Tensor:
+            held.append(weakref.ref(normalised))
+            if fails[0]:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().inputs(pixels, rows, normalised)
+
+    monkeypatch.setattr(cuda, "Network", Watched)
+    engine = start(4)
+    execution = launched(engine, [client(0), digits[1]])
+    assert [normalised() is None for normalised in held] == [False]  # the device may not be done with it
+    assert best(execution.results()) == [0, 1]
+    assert [normalised() for normalised in held] == [None]
+    fails[0] = True
+    with pytest.raises(torch.OutOfMemoryError) as error:
+        launched(engine, [client(0), digits[1]])
+    assert error.value.__traceback__ is not None  # whose frames held it
+    assert [normalised() for normalised in held] == [None, None]
+    assert both_slots_are_free(engine, digits)
+
+
+def test_a_profile_of_a_batch_with_normalised_images_has_every_stage(
+    start: Start, digits: list[Pixels], client: Normalise
+) -> None:
+    engine = start(4)
+    for _ in range(3):  # of two slots
+        assert tuple(engine.profile([digits[0], client(1)])) == STAGES
     assert both_slots_are_free(engine, digits)
 
 

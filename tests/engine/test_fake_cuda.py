@@ -40,6 +40,15 @@ def test_a_stream_sees_another_ones_work_only_where_it_waits(waits: bool, seen: 
     assert target.item() == seen
 
 
+@pytest.mark.parametrize("inference_mode", [False, True])
+def test_what_a_stream_computes_comes_after_what_was_queued_on_it(inference_mode: bool) -> None:
+    cuda = FakeCuda()
+    stream, target = cuda.Stream(CPU), torch.zeros(2, dtype=torch.uint8)
+    with torch.inference_mode(inference_mode), cuda.stream(stream):
+        target.copy_(torch.ones(2, dtype=torch.uint8))
+        assert target[:1].float().tolist() == [1]
+
+
 def test_to_wait_for_what_was_never_recorded_is_an_error() -> None:
     cuda = FakeCuda()
     with pytest.raises(AssertionError, match="nobody recorded"):

@@ -6,7 +6,7 @@ from torch import nn
 
 from serve_app.bench.forward import random_checkpoint
 from serve_app.config import Args
-from serve_app.engine.network import Network
+from serve_app.engine.network import Network, Normalise
 from serve_app.weights import Checkpoint, load
 
 TOP_K = 5
@@ -43,11 +43,30 @@ def test_it_is_the_formula_of_the_readme(checkpoint: Checkpoint, pixels: torch.T
     geometry = checkpoint.spec.geometry
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (geometry.mean, geometry.std))
     inputs = (pixels.permute(0, 3, 1, 2).contiguous() / 255 - mean) / std
-    expected, expected_ids = checkpoint.build_model()(inputs).softmax(dim=1).topk(TOP_K)
-    scores, class_ids = Network(checkpoint, torch.float32, TOP_K)(pixels)
-    assert (scores.dtype, class_ids.dtype) == (torch.float32, torch.int64)
+    expected_logits = checkpoint.build_model()(inputs)
+    expected, expected_ids = expected_logits.softmax(dim=1).topk(TOP_K)
+    scores, class_ids, logits = Network(checkpoint, torch.float32, TOP_K)(pixels)
+    assert (scores.dtype, class_ids.dtype, logits.dtype) == (torch.float32, torch.int64, torch.float32)
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
     assert torch.equal(class_ids, expected_ids)
+    torch.testing.assert_close(logits, expected_logits, atol=1e-4 * float(expected_logits.abs().max()), rtol=0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [[], [2], [3, 0], list(range(BATCH))])
+def test_some_rows_may_be_normalised_already(
+    checkpoint: Checkpoint, pixels: torch.Tensor, dtype: torch.dtype, rows: list[int]
+) -> None:
+    network = Network(checkpoint, dtype, TOP_K)
+    expected = network.normalise(pixels)
+    theirs = Normalise(checkpoint.spec.geometry, torch.float32)(pixels)[rows].contiguous()
+    ours = pixels.clone()
+    ours[rows] = 7
+    inputs = network.inputs(ours, rows, theirs)
+    assert torch.equal(inputs, expected)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(network.top(inputs).logits, network(pixels).logits)
 
 
 @torch.inference_mode()
@@ -57,9 +76,9 @@ def test_bf16_comes_near_it(checkpoint: Checkpoint, pixels: torch.Tensor) -> Non
         nn.Conv2d: torch.bfloat16,
         nn.Linear: torch.float32,  # see ExactLinear
     }
-    scores, class_ids = network(pixels)
-    exact, exact_ids = Network(checkpoint, torch.float32, checkpoint.spec.num_classes)(pixels)
-    assert scores.dtype == torch.float32
+    scores, class_ids, logits = network(pixels)
+    exact, exact_ids, _ = Network(checkpoint, torch.float32, checkpoint.spec.num_classes)(pixels)
+    assert scores.dtype == logits.dtype == torch.float32
     assert not torch.equal(scores, exact)
     rounded, full = (s.gather(1, ids.argsort(dim=1)) for s, ids in ((scores, class_ids), (exact, exact_ids)))
     torch.testing.assert_close(rounded, full, atol=0.05, rtol=0)

@@ -14,11 +14,12 @@ from torch._dynamo.utils import counters
 
 from serve_app.config import Args, default_buckets
 from serve_app.decode import Decoder, Pixels
-from serve_app.engine import Engine, Outcome, create
+from serve_app.engine import Engine, Item, Outcome, create
 from serve_app.engine.base import STAGES
 from serve_app.jpeg import Jpeg, parse
+from serve_app.model_spec import Geometry
 from serve_app.weights import Checkpoint
-from tests.engine.answers import NUM_DIGITS, best, by_class
+from tests.engine.answers import NUM_DIGITS, assert_logits_are_those_of_the_scores, best, by_class, logits, normalised
 from tests.engine.photos import agreement, answers, photos, resnet18, views
 
 pytestmark = [
@@ -30,6 +31,7 @@ pytestmark = [
 MAX_BATCH_SIZE = 20
 # Never run on a GPU yet: fp32 is IEEE there (the engine turns TF32 off), so its bound may prove needlessly wide.
 ATOL = {"fp32": 0.01, "bf16": 0.05}
+LOGITS_ATOL = {"fp32": 0.01, "bf16": 0.25}
 SHARE = 0.1
 TIMES = 200
 
@@ -151,6 +153,48 @@ def test_results_stay_when_later_batches_run(checkpoint: Checkpoint, digits: lis
     assert np.array_equal(by_class(first), before)
 
 
+# --- logits, and images that are normalised already -----------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_logits_are_those_of_the_scores_and_of_the_cpu(
+    checkpoint: Checkpoint, cpu: Engine, digits: list[Pixels], precision: str
+) -> None:
+    few = started(checkpoint, [16], precision=precision, max_top_k=3).infer(digits)
+    assert_logits_are_those_of_the_scores(few, NUM_DIGITS)
+    np.testing.assert_allclose(logits(few), logits(cpu.infer(digits)), atol=LOGITS_ATOL[precision])
+
+
+@pytest.mark.parametrize("compile_network", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_normalised_crop_gets_what_the_crop_gets(
+    checkpoint: Checkpoint, digits: list[Pixels], precision: str, compile_network: bool
+) -> None:
+    engine = started(checkpoint, [4, 16], precision=precision, compile=compile_network)
+    geometry = checkpoint.spec.geometry
+    expected = engine.infer(digits)
+    for places in ({0}, {1, 4, 5}, set(range(NUM_DIGITS))):
+        mixed = engine.infer([normalised(digit, geometry) if i in places else digit for i, digit in enumerate(digits)])
+        assert best(mixed) == best(expected) == list(range(NUM_DIGITS))
+        np.testing.assert_allclose(logits(mixed), logits(expected), atol=LOGITS_ATOL[precision])
+
+
+def test_batches_with_normalised_crops_in_flight_get_their_own_results(
+    checkpoint: Checkpoint, digits: list[Pixels]
+) -> None:
+    """Of random sizes and mixtures, launched here and collected in another thread, as the service does it."""
+    engine = started(checkpoint, [1, 2, 4, 8, 16])
+    theirs = [normalised(digit, checkpoint.spec.geometry) for digit in digits]
+    generator = random.Random(2)
+    batches = [generator.choices(range(NUM_DIGITS), k=generator.randint(1, 16)) for _ in range(TIMES)]
+    with ThreadPoolExecutor(1) as collecting:
+        futures = [
+            collecting.submit(engine.launch([generator.choice((digits, theirs))[i] for i in batch]).results)
+            for batch in batches
+        ]
+        assert [best(future.result(timeout=60)) for future in futures] == batches
+
+
 # --- memory --------------------------------------------------------------------------------------
 
 
@@ -166,11 +210,14 @@ def test_a_batch_that_does_not_fit_leaves_the_engine_as_it_was(shared_data: Path
     engine = started(resnet18(shared_data), [2], num_gpus=0.01, precision="fp32")
     crop = np.full((224, 224, 3), 99, np.uint8)
     before = best(engine.infer([crop]))
+    theirs = [normalised(crop, Geometry())] * 2
+    assert best(engine.infer(theirs)) == before * 2
     with pytest.raises(torch.OutOfMemoryError):
         engine.warm_up(1024)  # 3 GB for the first convolution's output alone
     assert engine.cold_sizes([2, 1024]) == [1024]
     executions: deque[Any] = deque(engine.launch([crop, crop]) for _ in range(2))
     assert [best(execution.results()) for execution in executions] == [before * 2] * 2
+    assert best(engine.infer(theirs)) == before * 2
 
 
 # --- photos --------------------------------------------------------------------------------------
@@ -241,3 +288,17 @@ def test_what_the_gpu_cannot_decode_is_an_answer_of_its_own(
     for future in futures:
         first, _, third = future.result(timeout=60)  # what becomes of the middle one is the decoder's affair
         assert best([first]) == best([third])
+
+
+def test_photos_decoded_on_the_gpu_beside_normalised_ones_keep_their_places(
+    photo_checkpoint: Checkpoint, reference: list[Outcome], shared_data: Path
+) -> None:
+    limit, geometry = Args().max_image_pixels, photo_checkpoint.spec.geometry
+    decoder = Decoder(geometry, limit)
+    items: list[Item] = [
+        normalised(decoder(data), geometry) if i % 3 == 0 else parse(data, limit, True) or decoder(data)
+        for i, data in enumerate(photos(shared_data).values())
+    ]
+    found = agreement(reference[::4], answers(started(photo_checkpoint, precision="bf16", decode="gpu"), items))
+    assert found.share >= 0.98, found
+    assert found.share_of_decided >= 0.98, found

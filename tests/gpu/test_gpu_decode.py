@@ -24,9 +24,9 @@ if torch.cuda.is_available():
 MAX_PIXELS = 50_000_000
 GEOMETRY = Geometry()
 UNTOUCHED = 201
-# Levels, expected and not yet measured: nvJPEG's inverse transform and its upsampling of colour are not
-# libjpeg-turbo's. Where colours meet on a real photo single values may differ by more.
-MEAN_DIFFERENCE, LARGEST_DIFFERENCE = 1.0, 24
+# Levels: nvJPEG's inverse transform and its upsampling of colour are not libjpeg-turbo's. On an H200 1.63 on the mean
+# at most, of 64 x 64 enlarged. Where colours meet on a real photo single values may differ by more.
+MEAN_DIFFERENCE, LARGEST_DIFFERENCE = 2.0, 24
 MEAN_DIFFERENCE_OF_PHOTOS = 2.0
 
 

@@ -34,7 +34,9 @@ class EagerEngine(StagedEngine):
     @torch.inference_mode()
     def _forward(self, pixels: torch.Tensor) -> Top:
         inputs = ((pixels - self._mean) / self._std).to(self._dtype)
-        return self._model(inputs).softmax(dim=1).topk(self._top_k)  # type: ignore[no-any-return]
+        logits = self._model(inputs)
+        scores, class_ids = logits.softmax(dim=1).topk(self._top_k)
+        return Top(scores, class_ids, logits)
 
     def _copy_out(self, top: Top) -> Top:
-        return top[0].float().cpu(), top[1].cpu()
+        return Top(top.scores.float().cpu(), top.class_ids.cpu(), top.logits.float().cpu())

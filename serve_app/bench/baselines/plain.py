@@ -18,8 +18,11 @@ from starlette.applications import Starlette
 from serve_app import http
 from serve_app.config import GIL_SWITCH_INTERVAL_S, Args, UserConfig, resolve_num_threads
 from serve_app.decode import Decoder, Pixels
-from serve_app.engine import Prediction, load
+from serve_app.engine import Item, Normalised, Prediction, load
+from serve_app.protocol.signature import Signature
+from serve_app.protocol.statistics import Statistics
 from serve_app.scheduler import Priority, Terms
+from serve_app.service import Classification
 
 
 class PlainArgs(BaseModel):
@@ -33,7 +36,7 @@ class PlainArgs(BaseModel):
 @serve.deployment
 @serve.ingress()
 class Plain:
-    """Implements `http.Service`."""
+    """Implements `Service`."""
 
     ready = True
     replica = "plain"
@@ -49,11 +52,15 @@ class Plain:
         self.model_name = checkpoint.spec.name
         self.labels = checkpoint.spec.labels
         self.max_top_k = checkpoint.spec.num_classes
+        self.signature = Signature(checkpoint.spec.geometry.crop_size, checkpoint.spec.num_classes)
+        self.statistics = Statistics()
         self._spec = checkpoint.spec
+        self._user_config = UserConfig(
+            max_batch_size=plain.max_batch_size, batch_wait_timeout_s=plain.batch_wait_timeout_s
+        )
         self._decode = Decoder(checkpoint.spec.geometry, plain.args.max_image_pixels)
         self._decode_threads = ThreadPoolExecutor(num_threads, "decode")
-        buckets = UserConfig(max_batch_size=plain.max_batch_size).buckets()
-        for size in self._engine.cold_sizes(buckets):
+        for size in self._engine.cold_sizes(self._user_config.buckets()):
             self._device_thread.submit(self._engine.warm_up, size).result()
         self.predict.set_max_batch_size(plain.max_batch_size)  # type: ignore[attr-defined]
         self.predict.set_batch_wait_timeout_s(plain.batch_wait_timeout_s)  # type: ignore[attr-defined]
@@ -62,7 +69,12 @@ class Plain:
         return http.build_app(self)
 
     def metadata(self) -> dict[str, Any]:
-        return {**self._spec.metadata(), "device": self._engine.device, "precision": self._engine.precision}
+        return {
+            **self._spec.metadata(),
+            "device": self._engine.device,
+            "precision": self._engine.precision,
+            "batching": self._user_config.model_dump(),
+        }
 
     def terms(self, timeout_s: float | None, priority: Priority) -> Terms:
         return Terms()
@@ -70,15 +82,24 @@ class Plain:
     def check_admission(self, terms: Terms) -> None:
         """Everybody comes in."""
 
-    async def classify(self, data: bytes, terms: Terms) -> http.Classification:
+    async def classify(self, image: bytes | Pixels | Normalised, terms: Terms) -> Classification:
         started = perf_counter()
-        pixels = await asyncio.get_running_loop().run_in_executor(self._decode_threads, self._decode, data)
+        item: Item = image if not isinstance(image, bytes) else await self._decoded(image)
         decode_ms = (perf_counter() - started) * 1e3
-        return http.Classification(await self.predict(pixels), decode_ms, queue_ms=0.0)
+        prediction = await self.predict(item)
+        self.statistics.succeeded(decode_ms, 0.0, prediction.device_ms)
+        return Classification(prediction, decode_ms, queue_ms=0.0)
+
+    async def _decoded(self, data: bytes) -> Pixels:
+        return await asyncio.get_running_loop().run_in_executor(self._decode_threads, self._decode, data)
 
     @serve.batch
-    async def predict(self, images: list[Pixels]) -> list[Prediction]:
-        return await asyncio.get_running_loop().run_in_executor(self._device_thread, lambda: self._engine.infer(images))
+    async def predict(self, images: list[Item]) -> list[Prediction]:
+        predictions = await asyncio.get_running_loop().run_in_executor(
+            self._device_thread, lambda: self._engine.infer(images)
+        )
+        self.statistics.executed(len(images), predictions[0].device_ms)
+        return predictions
 
 
 def build_app(args: PlainArgs) -> Application:

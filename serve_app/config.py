@@ -79,11 +79,15 @@ class Args(BaseModel):
         Field(description="CPU threads per replica; null: its num_cpus, so that replicas x threads <= cores"),
     ] = None
     max_image_bytes: Annotated[int, Field(ge=1, le=1024 * MEBIBYTE)] = 16 * MEBIBYTE
-    max_request_bytes: Annotated[int, Field(ge=1, le=4096 * MEBIBYTE, description="a whole multipart body")] = (
-        64 * MEBIBYTE
-    )
+    max_request_bytes: Annotated[
+        int, Field(ge=1, le=4096 * MEBIBYTE, description="a whole form or inference request")
+    ] = 64 * MEBIBYTE
+    max_json_bytes: Annotated[
+        int,
+        Field(ge=1, le=64 * MEBIBYTE, description="JSON of an inference request, without its binary tensors"),
+    ] = 4 * MEBIBYTE
     max_image_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] = 50_000_000
-    max_images: Annotated[int, Field(ge=1, le=1024, description="files in one multipart request")] = 32
+    max_images: Annotated[int, Field(ge=1, le=1024, description="in one multipart form or inference request")] = 32
     max_top_k: Annotated[int, Field(ge=1, le=1000, description="largest top_k a request may ask for")] = 100
     stub: Stub = Stub()
 

@@ -4,6 +4,9 @@
     ├── EmptyBody            400  no bytes came
     ├── BadParameter         400  a query parameter is wrong
     ├── BadMultipart         400  the multipart body is damaged or holds something else than files
+    ├── MalformedRequest     400  an inference request is no JSON, or not what the protocol says
+    ├── BadTensor            400  a tensor's name, datatype, shape and data do not agree
+    ├── BadEncoding          400  the body is not in the content encoding that its header names
     ├── ModelNotFound        404  no model of that name is served
     ├── BodyTooLarge         413  an image, or the whole request, has too many bytes
     ├── TooManyImages        413  more files in one request than allowed
@@ -54,6 +57,18 @@ class BadParameter(RequestError):
 
 class BadMultipart(RequestError):
     status, code = 400, "bad_multipart"
+
+
+class MalformedRequest(RequestError):
+    status, code = 400, "malformed_request"
+
+
+class BadTensor(RequestError):
+    status, code = 400, "bad_tensor"
+
+
+class BadEncoding(RequestError):
+    status, code = 400, "bad_encoding"
 
 
 class ModelNotFound(RequestError):

@@ -8,6 +8,9 @@ import pytest
 from ray import serve
 
 from serve_app.classifier import Classifier
+from serve_app.errors import Overloaded
+from serve_app.protocol.statistics import Statistics
+from serve_app.scheduler import Terms
 
 DEPLOYMENT: Any = Classifier.func_or_class  # type: ignore[attr-defined]
 
@@ -56,3 +59,30 @@ def test_a_batcher_that_fails_holds_up_nobody() -> None:
             assert [str(result) for result in results] == ["the batcher is gone"] * 2
 
     asyncio.run(test())
+
+
+class Door:
+    """A replica's part of it: nobody comes in, or what is done with an image fails."""
+
+    check_admission = DEPLOYMENT.check_admission
+    classify = DEPLOYMENT.classify
+
+    def __init__(self, error: Exception) -> None:
+        self.statistics = Statistics()
+        self._scheduler = self
+        self._error = error
+
+    def check(self, _: Terms) -> None:
+        raise self._error
+
+    def admitted(self, _: Terms) -> None:
+        raise self._error
+
+
+def test_whoever_gets_an_error_is_counted() -> None:
+    refused, broken = Door(Overloaded("later")), Door(RuntimeError("a bug"))
+    with pytest.raises(Overloaded):
+        refused.check_admission(Terms())
+    with pytest.raises(RuntimeError):
+        asyncio.run(broken.classify(b"", Terms()))
+    assert (refused.statistics.fail.count, broken.statistics.fail.count) == (1, 1)

@@ -1,10 +1,13 @@
-"""What the routes need from a replica. Tests implement it without Ray, the deployment with."""
+"""What HTTP and gRPC need from a replica. Tests implement it without Ray, the deployment with."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from serve_app.config import Args
-from serve_app.engine.base import Prediction
+from serve_app.decode import Pixels
+from serve_app.engine.base import Normalised, Prediction
+from serve_app.protocol.signature import Signature
+from serve_app.protocol.statistics import Statistics
 from serve_app.scheduler import Priority, Terms
 
 
@@ -45,6 +48,16 @@ class Service(Protocol):
         """Which replica answers: its id, without host or path."""
         ...
 
+    @property
+    def signature(self) -> Signature:
+        """The tensors that the model takes and gives."""
+        ...
+
+    @property
+    def statistics(self) -> Statistics:
+        """What this replica has done since it started."""
+        ...
+
     def metadata(self) -> dict[str, Any]:
         """The model as JSON: the checkpoint's account of itself, and where it runs."""
         ...
@@ -57,6 +70,6 @@ class Service(Protocol):
         """Raise RequestError if an image of these terms would be refused now."""
         ...
 
-    async def classify(self, data: bytes, terms: Terms) -> Classification:
-        """Admit, decode, batch, infer. Raises RequestError for what the client can mend."""
+    async def classify(self, image: bytes | Pixels | Normalised, terms: Terms) -> Classification:
+        """Admit, decode what is encoded, batch, infer. Raises RequestError for what the client can mend."""
         ...

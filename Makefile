@@ -1,6 +1,7 @@
 # The commands of the README. Every one installs what it needs into .venv, once.
 CONFIG ?= deploy/local.yaml
 PORT ?=
+GRPC_PORT ?=
 # The first Python on the PATH that Ray has wheels for; a pyenv shim of a version that is not active
 # exists but does not run, hence the try.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -8,13 +9,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 CONSTRAINTS := deploy/constraints.txt
 BIN := .venv/bin
 
-.PHONY: help serve install test check format bench gpu-report lock train clean
+.PHONY: help serve install test check format bench gpu-report proto lock train clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-serve: install ## the service on http://127.0.0.1:8000; CONFIG=deploy/local.yaml PORT=8000
-	@$(BIN)/serve-app run $(CONFIG) $(if $(PORT),--port $(PORT))
+serve: install ## the service on http://127.0.0.1:8000; CONFIG=deploy/local.yaml PORT=8000 GRPC_PORT=9000
+	@$(BIN)/serve-app run $(CONFIG) $(if $(PORT),--port $(PORT)) $(if $(GRPC_PORT),--grpc-port $(GRPC_PORT))
 
 install: .venv/.installed ## .venv with everything in it; nothing to do when up to date
 
@@ -22,7 +23,7 @@ install: .venv/.installed ## .venv with everything in it; nothing to do when up 
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.13 found; install one, or say make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "this Python cannot make virtual environments; on Debian: apt install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing into .venv: two to four minutes and 6 GB, for PyTorch carries CUDA"
+	@echo "installing into .venv: two to five minutes and 6 GB, for PyTorch carries CUDA"
 	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 
@@ -47,6 +48,13 @@ gpu-report: install ## every figure that needs a GPU, nine minutes, into gpu-rep
 
 train: install ## the bundled checkpoint, anew
 	$(BIN)/python -m serve_app.bundled.train
+
+# Not into .venv: grpcio-tools wants a protobuf of its own. From here, so that the messages know their package:
+# else Ray's ordinary proxy cannot pickle them.
+proto: ## serve_app/grpc/inference_pb2.py and .pyi, anew from inference.proto
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(PYTHON) -m venv "$$folder" && "$$folder/bin/python" -m pip install --quiet grpcio-tools==1.72.2 && \
+	"$$folder/bin/python" -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serve_app/grpc/inference.proto
 
 lock: install ## rewrite deploy/constraints.txt from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable > $(CONSTRAINTS)

@@ -6,6 +6,7 @@ coupled knobs contradict each other by default. Each finding names the key and s
 
 import difflib
 import math
+import pkgutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from ray.runtime_env import RuntimeEnv
 from ray.serve.config import AutoscalingConfig
-from ray.serve.schema import HTTPOptionsSchema, ServeDeploySchema
+from ray.serve.schema import HTTPOptionsSchema, ServeDeploySchema, gRPCOptionsSchema
 
 from serve_app import architectures
 from serve_app.config import (
@@ -26,6 +27,7 @@ from serve_app.config import (
     max_ongoing_requests,
     max_queued_requests,
 )
+from serve_app.grpc import ADD_SERVICERS
 
 IMPORT_PATH = "serve_app.app:build_app"
 DEPLOYMENT = "Classifier"
@@ -74,6 +76,7 @@ def check(content: dict[str, Any], resources: Resources = Resources()) -> list[F
     findings += _type_errors(ServeDeploySchema, content, "", but=findings)
     if any(finding.level == "error" for finding in findings):
         return findings
+    findings += _check_grpc(content)
     for i, application in enumerate(content.get("applications", [])):
         if application["import_path"] == IMPORT_PATH:
             findings += _check_application(application, f"applications[{i}]", content, resources)
@@ -166,6 +169,43 @@ def _join(at: str, key: str) -> str:
     return ".".join(part for part in (at, key) if part)
 
 
+# --- gRPC -----------------------------------------------------------------------------------------
+
+
+def _check_grpc(content: dict[str, Any]) -> Iterator[Finding]:
+    """Ray starts no gRPC server where no functions are named, and none that works where one cannot be imported."""
+    given = content.get("grpc_options", {})
+    functions = given.get("grpc_servicer_functions", [])
+    for i, path in enumerate(functions):
+        yield from _check_function(path, f"grpc_options.grpc_servicer_functions[{i}]")
+    if not functions:
+        return
+    options = gRPCOptionsSchema.model_validate(given)
+    http = HTTPOptionsSchema.model_validate(content.get("http_options", {}))
+    if "port" not in given:
+        yield Finding("error", "grpc_options.port", "write it down: 9000, say, on every interface")
+    elif not 1 <= options.port <= 65535:
+        yield Finding("error", "grpc_options.port", f"{options.port} is no port; set it to 9000, say")
+    elif options.port == http.port:
+        yield Finding("error", "grpc_options.port", f"HTTP has port {http.port}; set another")
+    if options.request_timeout_s != http.request_timeout_s is not None:
+        yield Finding(
+            "error",
+            "grpc_options.request_timeout_s",
+            f"a replica counts with one timeout, for HTTP and gRPC; set it to {http.request_timeout_s:g}",
+        )
+
+
+def _check_function(path: str, key: str) -> Iterator[Finding]:
+    try:
+        found = pkgutil.resolve_name(path)
+    except Exception as error:
+        yield Finding("error", key, f"`{path}` cannot be imported ({error}); ours is {ADD_SERVICERS}")
+        return
+    if not callable(found):
+        yield Finding("error", key, f"`{path}` is no function; ours is {ADD_SERVICERS}")
+
+
 # --- knobs that must agree -----------------------------------------------------------------------
 
 
@@ -252,6 +292,13 @@ def _check_queue(knobs: _Knobs, at: str) -> Iterator[Finding]:
             f"{at}.max_ongoing_requests",
             f"Ray holds back what is above {ongoing} requests, unseen by admission, whatever their deadlines; for a "
             f"queue of {knobs.user_config.queue_size} and two batches set max_ongoing_requests to at least {needed}",
+        )
+    if (images := knobs.args.max_images) > knobs.user_config.queue_size:
+        yield Finding(
+            "warning",
+            f"{at}.user_config.max_queue_size",
+            f"a request of max_images ({images}) never fits into a queue of {knobs.user_config.queue_size}; set "
+            f"max_queue_size to {images} at least, or args.max_images lower",
         )
     if knobs.deployment.get("max_queued_requests", 0) == -1:
         yield Finding(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from serve_app import cli
 from serve_app.config import Args, ConfigError, UserConfig
 from serve_app.config_file import Finding, Resources, check, read
+from serve_app.grpc import ADD_SERVICERS
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 FILES = sorted(DEPLOY.glob("*.yaml"))
@@ -80,6 +81,12 @@ def autoscaling(**settings: Any) -> tuple[tuple[Path_, Any], ...]:
         ((*ARGS, "num_threads"), ABSENT),
         ((*DEPLOYMENT, "autoscaling_config"), settings),
     )
+
+
+def grpc_options(**settings: Any) -> tuple[tuple[Path_, Any], ...]:
+    """Those that work, but for `settings`."""
+    working = {"port": 9000, "request_timeout_s": 30, "grpc_servicer_functions": [ADD_SERVICERS]}
+    return ((("grpc_options",), {**working, **settings}),)
 
 
 BROKEN = [
@@ -280,6 +287,56 @@ BROKEN = [
         "applications[0].args.num_threads",
         "leave it out, and set num_cpus",
     ),
+    Broken(
+        "grpc_options typo",
+        ((("grpc_options",), {"grpc_servicer_function": []}),),
+        "grpc_options.grpc_servicer_function",
+        "did you mean `grpc_servicer_functions`?",
+    ),
+    Broken(
+        "a gRPC function of no module",
+        grpc_options(grpc_servicer_functions=["serve_app.grpc.servers.add_servicers"]),
+        "grpc_options.grpc_servicer_functions[0]",
+        "ours is serve_app.grpc.server.add_servicers",
+    ),
+    Broken(
+        "a gRPC function that is not there",
+        grpc_options(grpc_servicer_functions=[ADD_SERVICERS, "serve_app.grpc.server.add_servicer"]),
+        "grpc_options.grpc_servicer_functions[1]",
+        "cannot be imported",
+    ),
+    Broken(
+        "a gRPC function that is none",
+        grpc_options(grpc_servicer_functions=["serve_app.grpc.SERVICE"]),
+        "grpc_options.grpc_servicer_functions[0]",
+        "is no function",
+    ),
+    Broken(
+        "gRPC without a port",
+        ((("grpc_options",), {"grpc_servicer_functions": [ADD_SERVICERS], "request_timeout_s": 30}),),
+        "grpc_options.port",
+        "write it down",
+    ),
+    Broken("gRPC on port 0", grpc_options(port=0), "grpc_options.port", "0 is no port"),
+    Broken("gRPC on HTTP's port", grpc_options(port=8000), "grpc_options.port", "HTTP has port 8000"),
+    Broken(
+        "gRPC on HTTP's default port",
+        ((("http_options", "port"), ABSENT), *grpc_options(port=8000)),
+        "grpc_options.port",
+        "HTTP has port 8000",
+    ),
+    Broken(
+        "gRPC without a timeout",
+        grpc_options(request_timeout_s=None),
+        "grpc_options.request_timeout_s",
+        "set it to 30",
+    ),
+    Broken(
+        "gRPC with a timeout of its own",
+        grpc_options(request_timeout_s=20),
+        "grpc_options.request_timeout_s",
+        "set it to 30",
+    ),
     Broken("port: abc", ((("http_options", "port"), "abc"),), "http_options.port", "valid integer"),
     Broken("num_replicas: -1", (((*DEPLOYMENT, "num_replicas"), -1),), f"{AT}.num_replicas", "greater than 0"),
     Broken("num_threads: 0", (((*ARGS, "num_threads"), 0),), "applications[0].args.num_threads", "greater than"),
@@ -339,6 +396,9 @@ def test_every_key_of_a_file_of_the_repository_is_a_setting(path: Path) -> None:
         (((*DEPLOYMENT, "max_ongoing_requests"), ABSENT),),
         (((*APPLICATION, "runtime_env"), {"env_vars": {"A": "1"}}),),
         autoscaling(min_replicas=1, max_replicas=4, target_ongoing_requests=24),
+        grpc_options(),
+        grpc_options(port="9000", request_timeout_s="30"),
+        ((("grpc_options",), {"port": 8000}),),  # without functions Ray starts no gRPC server
         autoscaling(target_ongoing_requests=3),  # of a batch of 16: for a bound on latency
         # Ray takes numbers in quotes, so they must not trip the comparisons.
         ((("http_options", "request_timeout_s"), "30"),),
@@ -366,6 +426,12 @@ def test_requests_that_ray_holds_back_from_admission_are_only_a_warning() -> Non
     (finding,) = check(changed(LOCAL, ((*USER_CONFIG, "max_batch_size"), 33)))
     assert (finding.level, finding.key) == ("warning", f"{AT}.max_ongoing_requests")
     assert "for a queue of 528 and two batches set max_ongoing_requests to at least 594" in finding.message
+
+
+def test_a_request_that_no_queue_could_hold_is_a_warning() -> None:
+    (finding,) = check(changed(LOCAL, ((*USER_CONFIG, "max_queue_size"), 31)))
+    assert (finding.level, finding.key) == ("warning", f"{AT}.user_config.max_queue_size")
+    assert "set max_queue_size to 32" in finding.message
 
 
 def test_an_application_of_someone_else_is_left_alone() -> None:
@@ -405,7 +471,7 @@ RICH = changed(
     ),
     ((*ACTOR, "num_gpus"), 0.5),
     ((*ACTOR, "resources"), {"spot": 1}),
-    (("grpc_options",), {"port": 9000}),
+    *grpc_options(),
     (("logging_config",), {"encoding": "TEXT"}),
 )
 NUMBERS = st.sampled_from([0, -1, 1, 2, 1e-320, 1e308, float("inf"), float("nan"), 10**30])

@@ -33,23 +33,29 @@ def main() -> None:
 @CONFIG
 @click.option("--port", type=click.IntRange(1, 65535), help="Instead of http_options.port.")
 @click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    help="Serve gRPC too, on this port of every interface; 0: not.  [default: grpc_options of CONFIG, if any]",
+)
+@click.option(
     "--start-timeout-s",
     type=Real(1),
     default=600,
     show_default=True,
     help="Give up if not ready by then.",
 )
-def run(config: Path, port: int | None, start_timeout_s: float) -> None:
+def run(config: Path, port: int | None, grpc_port: int | None, start_timeout_s: float) -> None:
     """Check CONFIG and serve it on this machine until Ctrl-C.
 
     Starts a Ray instance of its own, behind HAProxy where there is one (Linux), and takes it down
-    again with every process and port. For a cluster use `serve deploy CONFIG`.
+    again with every process and port. Instances side by side need a --port (and --grpc-port) each, and
+    nothing else. For a cluster use `serve deploy CONFIG`.
 
     Exit status: 0 stopped by Ctrl-C or SIGTERM, 1 the service did not start, 2 CONFIG is wrong.
     """
     from serve_app.cli.run import run_until_signal
 
-    sys.exit(run_until_signal(config, port, start_timeout_s))
+    sys.exit(run_until_signal(config, port, grpc_port, start_timeout_s))
 
 
 @main.command()

@@ -1,6 +1,8 @@
-"""Which TCP ports are free, who holds one that is not, and free ones for Ray's HAProxy."""
+"""Which TCP ports are free, who holds one that is not, and a range of them for an instance of Ray Serve."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import psutil
 
@@ -12,11 +14,60 @@ HAPROXY_PORTS = {
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
     "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": 9500,
 }
+# Those of replicas. Of gRPC's two instances must never share one: Ray passes `grpc.so_reuseport` as text,
+# which gRPC takes for yes, and the system would deal the calls out to both.
+REPLICA_PORTS = "RAY_SERVE_DIRECT_INGRESS_{limit}_{protocol}_PORT"
+SIZE = 500
+"""Ports for replicas over HTTP, that is how many of them a machine may have; gRPC's are some fewer."""
+RANGES = range(30_000, 19_999, -2 * SIZE)
+"""Below what systems give to outgoing connections (Linux: 32768 and up); Ray's own first."""
 
 
-def haproxy_environment() -> dict[str, str]:
-    """Ray's variables for HAProxy's ports: the defaults where they are free, else others."""
-    chosen = {name: port if is_free(port) else free() for name, port in HAPROXY_PORTS.items()}
+class NoPorts(RuntimeError):
+    """Every range is in use."""
+
+
+@contextmanager
+def claimed() -> Iterator[dict[str, str]]:
+    """Ray's variables for the ports of an instance that no other one has, for as long as this lasts.
+
+    The claim is a socket: bound, so that one process at most has it, however many start at the same moment,
+    and gone with its process. HAProxy has Ray's own ports in the first range where they are free. Raises NoPorts.
+    """
+    with ExitStack() as held:
+        first = next((first for first in RANGES if _claim(held, first)), None)
+        if first is None:
+            highest = RANGES[0] + 2 * SIZE - 1
+            raise NoPorts(
+                f"no ports are free for another instance, which takes {2 * SIZE} of {RANGES[-1]} to {highest}"
+            )
+        yield _environment(first, _last(first))
+
+
+def _claim(held: ExitStack, first: int) -> bool:
+    """Whether the range was free; then its last port is bound, for as long as `held` lasts."""
+    claim = held.enter_context(socket.socket())
+    try:
+        claim.bind(("0.0.0.0", _last(first)))  # noqa: S104 - bound, never listening
+    except OSError:
+        return False
+    return all(map(is_free, range(first, _last(first))))
+
+
+def _last(first: int) -> int:
+    return first + 2 * SIZE - 1
+
+
+def _environment(first: int, last: int) -> dict[str, str]:
+    """Of a range: first those of replicas, then HAProxy's, then the claim."""
+    chosen = {
+        REPLICA_PORTS.format(limit="MIN", protocol="HTTP"): first,
+        REPLICA_PORTS.format(limit="MAX", protocol="HTTP"): first + SIZE - 1,
+        REPLICA_PORTS.format(limit="MIN", protocol="GRPC"): first + SIZE,
+        REPLICA_PORTS.format(limit="MAX", protocol="GRPC"): last - len(HAPROXY_PORTS) - 1,
+    }
+    for i, (name, port) in enumerate(HAPROXY_PORTS.items(), 1):
+        chosen[name] = port if first == RANGES[0] and is_free(port) else last - i
     return {name: str(port) for name, port in chosen.items()}
 
 

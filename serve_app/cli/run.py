@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -26,6 +26,8 @@ from rich.markup import escape
 
 from serve_app import processes
 from serve_app.cli import ports
+from serve_app.config import Args
+from serve_app.grpc import ADD_SERVICERS, SERVICE
 from serve_app.middleware import HTTP_CALLBACK
 
 RUN_ID = "SERVE_APP_RUN_ID"
@@ -47,6 +49,11 @@ BATCH_SIZE_BUCKETS = ",".join(str(n + 0.5) for n in [*range(65), 128, 256, 512, 
 # Ray's own 15 lets any other process keep a replica off its core: of answers that were to come within 250 ms at
 # three times the capacity, 5 to 7 % came late with it, 1 to 4 % with 0 (two cores, 350 requests/s).
 REPLICA_NICENESS = "0"
+# Of a gRPC message, beyond the tensors of a request; and at least, for answers to 1024 images.
+GRPC_SLACK_BYTES = 64 << 10
+GRPC_SMALLEST_BYTES = 16 << 20
+MAX_INT32 = (1 << 31) - 1
+PROBE_TIMEOUT_S = 2.0
 OBJECT_STORE_BYTES = 128 << 20  # images never pass through Ray's object store
 STOP_TIMEOUT_S = 5.0
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -55,35 +62,54 @@ EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception)\b", re.MULTILINE)  # as the 
 console = Console(stderr=True, highlight=False)
 
 
-def run_until_signal(path: Path, port: int | None, start_timeout_s: float) -> int:
+def run_until_signal(path: Path, port: int | None, grpc_port: int | None, start_timeout_s: float) -> int:
     """Check, start, announce, wait, stop. Returns the exit status (see `serve-app run --help`)."""
     proxy = _choose_http_path()
     os.environ[RUN_ID] = uuid4().hex
     try:
-        content = _checked(path, port)
+        content = _checked(path, port, grpc_port)
     except ValueError as error:
-        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        _say_failure(str(error))
         return 2
-    http_port = content["http_options"]["port"]
-    if busy := ports.owner(http_port):
-        console.print(
-            f"port {http_port} is in use by {busy}; stop that, or choose another: make serve PORT={http_port + 1}",
-            style="red",
-            markup=False,
-            soft_wrap=True,
-        )
+    if busy := _busy(content):
+        _say_failure(busy)
         return 1
     try:
-        return _serve(content, proxy, start_timeout_s)
-    finally:
-        # Agents that outlive their raylet, an orphaned HAProxy.
-        processes.end(processes.inheriting(RUN_ID), STOP_TIMEOUT_S)
+        with ports.claimed() as chosen:
+            try:
+                return _serve(content, chosen, proxy, start_timeout_s)
+            finally:
+                # Agents that outlive their raylet, an orphaned HAProxy.
+                processes.end(processes.inheriting(RUN_ID), STOP_TIMEOUT_S)
+    except ports.NoPorts as error:
+        _say_failure(str(error))
+        return 1
+
+
+def _say_failure(message: str) -> None:
+    console.print(message, style="red", markup=False, soft_wrap=True)
+
+
+def _busy(content: dict[str, Any]) -> str | None:
+    """Who has a port of this service."""
+    for variable, number in (("PORT", content["http_options"]["port"]), ("GRPC_PORT", _grpc_port(content))):
+        if number and (owner := ports.owner(number)):
+            return (
+                f"port {number} is in use by {owner}; stop that, or choose another: make serve {variable}={number + 1}"
+            )
+    return None
+
+
+def _grpc_port(content: dict[str, Any]) -> int | None:
+    """None: without gRPC."""
+    options = content.get("grpc_options") or {}
+    return int(options["port"]) if options.get("grpc_servicer_functions") else None
 
 
 def _choose_http_path() -> str:
     """Set Ray's environment, before Ray is imported, and say which HTTP path it gives."""
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") == "1" and _has_haproxy():
-        for name, value in {**FAST_HTTP_PATH, **ports.haproxy_environment()}.items():
+        for name, value in FAST_HTTP_PATH.items():
             os.environ.setdefault(name, value)
         # A stopping replica stays reachable for 30 s by default, for load balancers further out.
         os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
@@ -102,26 +128,54 @@ def _has_haproxy() -> bool:
     return True
 
 
-def _checked(path: Path, port: int | None) -> dict[str, Any]:
+def _checked(path: Path, port: int | None, grpc_port: int | None) -> dict[str, Any]:
     from serve_app import config_file
     from serve_app.cli.check import print_findings, visible_gpus
 
     content = config_file.read(path)
+    override_ports(content, port, grpc_port)
     resources = config_file.Resources(gpus=visible_gpus() or 0, cpus=os.cpu_count())
     findings = config_file.check(content, resources)
     if findings:
         print_findings(path, findings, console)
     if any(finding.level == "error" for finding in findings):
         raise ValueError("nothing was started: correct the file first")
-    if port is not None:
-        content["http_options"]["port"] = port
-    content["http_options"].setdefault("port", 8000)
     return content
 
 
-def _serve(content: dict[str, Any], proxy: str, start_timeout_s: float) -> int:
+def override_ports(content: dict[str, Any], port: int | None, grpc_port: int | None) -> None:
+    """The command's ports instead of the file's; what is wrong with that is found later."""
+    http = content.setdefault("http_options", {})
+    if not isinstance(http, dict):
+        return
+    http.setdefault("port", 8000)
+    if port is not None:
+        http["port"] = port
+    if grpc_port == 0:
+        content.pop("grpc_options", None)
+    elif grpc_port is not None:
+        given = content.get("grpc_options")
+        content["grpc_options"] = {
+            "grpc_servicer_functions": [ADD_SERVICERS],
+            "request_timeout_s": http.get("request_timeout_s"),
+            **(given if isinstance(given, dict) else {}),
+            "port": grpc_port,
+        }
+
+
+def grpc_limits(content: dict[str, Any]) -> dict[str, str]:
+    """Ray's variables for the size of a gRPC message: from a client, and from the fallback proxy to a replica."""
+    from serve_app.config_file import IMPORT_PATH
+
+    ours = [each.get("args", {}) for each in content["applications"] if each["import_path"] == IMPORT_PATH]
+    size = max((Args.model_validate(args).max_request_bytes for args in ours), default=0) + GRPC_SLACK_BYTES
+    limit = str(min(max(size, GRPC_SMALLEST_BYTES), MAX_INT32))
+    return {"RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": limit, "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": limit}
+
+
+def _serve(content: dict[str, Any], chosen: dict[str, str], proxy: str, start_timeout_s: float) -> int:
     os.environ.setdefault("RAY_SERVE_BATCH_SIZE_BUCKETS", BATCH_SIZE_BUCKETS)
-    for name, value in HTTP_CALLBACK.items():
+    for name, value in {**HTTP_CALLBACK, **chosen, **grpc_limits(content)}.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", REPLICA_NICENESS)
@@ -143,7 +197,7 @@ def _serve(content: dict[str, Any], proxy: str, start_timeout_s: float) -> int:
         with _signals_set(stop), console.status("loading and warming the model"):
             ServeSubmissionClient(f"http://{context.dashboard_url}").deploy_applications(content)
             if failure := _wait_until_running(content, deadline, stop):
-                console.print(failure, style="red", markup=False, soft_wrap=True)
+                _say_failure(failure)
                 return 1
         if stop.is_set():
             return 0
@@ -179,7 +233,7 @@ def _signals_set(stop: threading.Event) -> Iterator[None]:
 
 
 def _wait_until_running(content: dict[str, Any], deadline: float, stop: threading.Event) -> str | None:
-    """Until every application answers over HTTP or `stop` is set; else why it does not."""
+    """Until every application answers, over gRPC too, or `stop` is set; else why it does not."""
     from ray import serve
 
     names = [application.get("name", "default") for application in content["applications"]]
@@ -189,7 +243,8 @@ def _wait_until_running(content: dict[str, Any], deadline: float, stop: threadin
             if state.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                 return f"{name} did not start: {_reason(state)}"
         running = len(states) == len(names) and all(state.status == "RUNNING" for state in states.values())
-        if running and all(_get(url, "/v2/health/ready") is not None for url in _urls(content)):
+        answering = running and all(_get(url, "/v2/health/ready") is not None for url in _urls(content))
+        if answering and _answers_grpc(content, names):
             return None
         if time.monotonic() > deadline:
             return f"not ready in time; the logs are in {_log_folder()}"
@@ -216,11 +271,28 @@ def _urls(content: dict[str, Any]) -> list[str]:
 
 def _get(url: str, path: str) -> dict[str, Any] | None:
     try:
-        with urllib.request.urlopen(url + path, timeout=2) as response:  # noqa: S310 - our own http URL
+        with urllib.request.urlopen(url + path, timeout=PROBE_TIMEOUT_S) as response:  # noqa: S310 - our own http URL
             answer: dict[str, Any] = json.load(response)
             return answer
     except (OSError, ValueError):
         return None
+
+
+def _answers_grpc(content: dict[str, Any], names: Sequence[str]) -> bool:
+    """Whether every application does, or there is no gRPC."""
+    port = _grpc_port(content)
+    if port is None:
+        return True
+    import grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ready: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/ServerReady")
+        try:
+            for name in names:
+                ready(b"", metadata=(("application", name),), timeout=PROBE_TIMEOUT_S)
+        except grpc.RpcError:
+            return False
+    return True
 
 
 def _log_folder() -> str:
@@ -246,6 +318,11 @@ def _announce(content: dict[str, Any], proxy: str, dashboard: str | None) -> Non
             )
             if model["notice"]:
                 console.print(f"[yellow]note[/]  {escape(model['notice'])}", soft_wrap=True)
+        if grpc_port := _grpc_port(content):
+            console.print(
+                f"gRPC  127.0.0.1:{grpc_port}, {SERVICE}; replicas have ports of their own, on every interface",
+                soft_wrap=True,
+            )
         console.print(f"try   curl --data-binary @photo.jpg {url}/v1/classify", soft_wrap=True)
     serve = Path(sys.executable).with_name("serve")
     serve = serve.relative_to(Path.cwd()) if serve.is_relative_to(Path.cwd()) else serve

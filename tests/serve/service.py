@@ -54,6 +54,12 @@ class Service:
     content: dict[str, Any]
     process: subprocess.Popen[bytes]
     log: Path
+    grpc_port: int | None = None
+
+    @property
+    def grpc_address(self) -> str:
+        assert self.grpc_port is not None
+        return f"127.0.0.1:{self.grpc_port}"
 
     @property
     def url(self) -> str:
@@ -216,37 +222,45 @@ async def post(session: aiohttp.ClientSession, url: str, image: bytes) -> Answer
 
 
 @contextmanager
-def running(content: dict[str, Any], **environment: str) -> Iterator[Service]:
-    """`serve-app run` with this config, ready; afterwards stopped, with nothing left behind."""
-    with started(content, **environment) as service:
+def running(content: dict[str, Any], grpc: bool = False, **environment: str) -> Iterator[Service]:
+    """`serve-app run` with this config, ready; afterwards stopped, with nothing left behind.
+
+    `grpc`: on a free port too.
+    """
+    with started(content, grpc=grpc, **environment) as service:
         service.wait_until("stop  Ctrl-C")
         yield service
 
 
 @contextmanager
 def started(
-    content: dict[str, Any], command: Sequence[str] = ("serve-app", "run"), **environment: str
+    content: dict[str, Any],
+    command: Sequence[str] = ("serve-app", "run"),
+    grpc: bool = False,
+    **environment: str,
 ) -> Iterator[Service]:
     """As `running`, without waiting for readiness."""
+    grpc_port = ports.free() if grpc else None
+    options = ["--grpc-port", str(grpc_port)] if grpc else []
     with tempfile.TemporaryDirectory() as folder:
         path, log = Path(folder, "config.yaml"), Path(folder, "output.txt")
         path.write_text(yaml.safe_dump(content))
         inherited = {k: v for k, v in os.environ.items() if k != RUN_ID and not k.startswith("RAY_")}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [BIN / command[0], *command[1:], path],
+                [BIN / command[0], *command[1:], path, *options],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env={**inherited, **ENVIRONMENT, **environment, "TEST_SERVICE": str(log)},
             )
-        service = Service(content, process, log)
+        service = Service(content, process, log, grpc_port)
         try:
             yield service
             service.stop()
             if command[0] == "serve-app":  # Ray alone leaves agents behind for a minute
                 assert service.leftovers() == []
-                assert ports.is_free(content["http_options"]["port"])
+                assert all(map(ports.is_free, [content["http_options"]["port"], *([grpc_port] if grpc_port else [])]))
         finally:
             process.kill()
             for left in service.leftover_processes():

@@ -1,11 +1,17 @@
 """The HTTP surface: Starlette routes over a small interface (`Service`), without Ray.
 
-service.py   what the routes need from a replica
-body.py      request bodies -> images, with every size bounded while reading
-routes.py    the application: paths, answers, errors
+routes.py     the application, all of it
+classify.py   POST /v1/classify
+infer.py      the Open Inference Protocol: inference
+models.py     ... and what server and model say of themselves
+page.py       /, of static/
+docs.py       /openapi.json and /docs; openapi/ makes the document
+files.py      files served from memory
+headers.py    headers that mean the same on every path
+body.py       request bodies -> images, with every size bounded while reading; encoding.py: gzip, deflate
+errors.py     errors -> answers
 """
 
 from serve_app.http.routes import build_app
-from serve_app.http.service import Classification, Service
 
-__all__ = ["Classification", "Service", "build_app"]
+__all__ = ["build_app"]

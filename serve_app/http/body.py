@@ -10,7 +10,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from serve_app.config import Args
-from serve_app.errors import BadMultipart, BodyTooLarge, EmptyBody, TooManyImages
+from serve_app.errors import BadMultipart, BodyTooLarge, EmptyBody, RequestError, TooManyImages
 
 MAX_PART_HEADER_BYTES = 4096
 MAX_NAME_LENGTH = 200
@@ -46,7 +46,7 @@ async def read_uploads(request: Request, limits: Args) -> list[Upload]:
 
 async def _read_raw(request: Request, max_bytes: int) -> bytearray:
     body = bytearray()
-    async for chunk in _bounded(request, max_bytes, "an image"):
+    async for chunk in bounded(request, max_bytes, _too_large("an image", max_bytes)):
         body += chunk
     if not body:
         raise EmptyBody("the body is empty: send an image, e.g. curl --data-binary @photo.jpg")
@@ -57,7 +57,9 @@ async def _read_multipart(request: Request, boundary: bytes, limits: Args) -> li
     collector = _Collector(limits)
     try:
         parser = MultipartParser(boundary, collector.callbacks())
-        async for chunk in _bounded(request, limits.max_request_bytes, "a request"):
+        async for chunk in bounded(
+            request, limits.max_request_bytes, _too_large("a request", limits.max_request_bytes)
+        ):
             parser.write(chunk)
         parser.finalize()
     except FormParserError:
@@ -69,18 +71,22 @@ async def _read_multipart(request: Request, boundary: bytes, limits: Args) -> li
     return collector.uploads
 
 
-async def _bounded(request: Request, max_bytes: int, what: str) -> AsyncIterator[bytes]:
-    message = f"{what} may have at most {max_bytes:,} bytes"
+async def bounded(request: Request, max_bytes: int, too_large: RequestError) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises `too_large` by its declared length, or once it has more bytes."""
     declared = request.headers.get("content-length", "")
     # Cut, because Python refuses to convert thousands of digits; what is left is large enough.
     if declared.isdecimal() and int(declared[:MAX_LENGTH_DIGITS]) > max_bytes:
-        raise BodyTooLarge(f"{message}, and this body has {int(declared[:MAX_LENGTH_DIGITS]):,}")
+        raise type(too_large)(f"{too_large.message}; this body has {int(declared[:MAX_LENGTH_DIGITS]):,}")
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
         if received > max_bytes:
-            raise BodyTooLarge(message)
+            raise too_large
         yield chunk
+
+
+def _too_large(what: str, max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"{what} may have at most {max_bytes:,} bytes")
 
 
 @dataclass

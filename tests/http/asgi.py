@@ -11,11 +11,12 @@ from starlette.types import ASGIApp, Message
 
 @dataclass
 class Exchange:
-    """One POST to /v1/classify with a body that arrives in `chunks`, which may be endless."""
+    """One POST with a body that arrives in `chunks`, which may be endless."""
 
     chunks: Iterable[bytes]
     headers: dict[str, str] = field(default_factory=dict)
     ends_in_disconnect: bool = False
+    path: str = "/v1/classify"
     pulled: int = 0
     sent: list[Message] = field(default_factory=list)
 
@@ -49,8 +50,8 @@ class Exchange:
             "http_version": "1.1",
             "method": "POST",
             "scheme": "http",
-            "path": "/v1/classify",
-            "raw_path": b"/v1/classify",
+            "path": self.path,
+            "raw_path": self.path.encode(),
             "root_path": "",
             "query_string": b"",
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in self.headers.items()],

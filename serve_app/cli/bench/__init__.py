@@ -264,6 +264,27 @@ def overload(**options: Any) -> None:
     sys.exit(run(**options))
 
 
+@bench.command()
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the service is.")
+@click.option("--count", type=click.IntRange(1, 1024), default=32, show_default=True, help="Images at once.")
+@click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="The median of them is shown.")
+@image_options
+@click.option("--timeout-s", type=Real(0.001), default=60, show_default=True, help="Of each request.")
+@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
+def infer(**options: Any) -> None:
+    """A running service: images as native requests, and through the Open Inference Protocol.
+
+    All at once, in turns: one /v1/classify each, one inference request each, and one inference request with
+    all of them (binary tensors). --count is at most the service's max_images. The bar: neither kind of inference
+    request is slower than native ones.
+
+    Exit status: 0 the bar holds, 1 it does not, 2 nothing could be measured, or the classes differ.
+    """
+    from serve_app.cli.bench.infer import run
+
+    sys.exit(run(**options))
+
+
 @bench.command("gpu-report")
 @click.option("--arch", help="torchvision's name.  [default: that of the weights, else resnet50]")
 @click.option("--weights", "weights_name", help="As args.weights in a config.  [default: random ones, as fast]")

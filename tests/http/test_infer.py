@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.config import Args
+from serve_app.decode import Pixels
+from serve_app.engine.base import Normalised
 from serve_app.errors import INTERNAL_CODE, Overloaded, RequestError, UnreadableImage
 from serve_app.http import build_app
 from serve_app.scheduler import Priority, Terms
+from serve_app.service import Classification
 from tests.http.asgi import Exchange
 from tests.http.client import client, failing, refusal
 from tests.http.service import LABELS, FakeService
@@ -352,10 +355,17 @@ def test_a_client_that_leaves_while_sending_is_no_bug(caplog: pytest.LogCaptureF
     assert service.seen == []
 
 
+class Indifferent(FakeService):
+    """Takes any file for the same one."""
+
+    async def classify(self, image: bytes | Pixels | Normalised, terms: Terms) -> Classification:
+        return await super().classify(b"7" if isinstance(image, bytes) else image, terms)
+
+
 @settings(deadline=None)
 @given(REQUESTS)
 def test_no_request_whatever_is_a_bug(value: Any) -> None:
-    request = exchange(Exchange([json.dumps(value).encode()]), failing(UnreadableImage("no digit")))
+    request = exchange(Exchange([json.dumps(value).encode()]), Indifferent())
     assert request.status in (200, 400)
 
 

@@ -6,7 +6,6 @@ The client is one process with a connection for each request in flight: what it 
 import asyncio
 import json
 import statistics
-import struct
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +14,13 @@ from typing import Any
 import aiohttp
 
 from serve_app.bench.bars import Check
+from serve_app.protocol.tensor import BYTES, Tensor, to_bytes
 
 NATIVE, ONE_EACH, TOGETHER = "native, one each", "infer, one each", "infer, all in one"
 MODES = (NATIVE, ONE_EACH, TOGETHER)
 BAR = 1.0
 """Images/s of an inference request over those of native ones: no slower."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
-LENGTH = struct.Struct("<I")
 
 ClassIds = list[int]
 
@@ -132,11 +131,18 @@ class _Client:
 
 def request(images: Sequence[bytes]) -> tuple[bytes, dict[str, str]]:
     """Body and headers of an inference request for the first class of each image."""
-    raw = b"".join(part for image in images for part in (LENGTH.pack(len(image)), image))
-    tensor = {"name": "image", "datatype": "BYTES", "shape": [len(images), 1]}
+    tensor = Tensor("image", BYTES, (len(images), 1), list(images))
+    raw = to_bytes(tensor)
     head = {
         "parameters": {"top_k": 1},
-        "inputs": [{**tensor, "parameters": {"binary_data_size": len(raw)}}],
+        "inputs": [
+            {
+                "name": tensor.name,
+                "datatype": tensor.datatype,
+                "shape": tensor.shape,
+                "parameters": {"binary_data_size": len(raw)},
+            }
+        ],
         "outputs": [{"name": "class_ids"}],
     }
     text = json.dumps(head).encode()

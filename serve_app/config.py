@@ -27,8 +27,8 @@ class Stub(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    base_ms: Annotated[float, Field(ge=0, le=60_000)] = 8.0
-    per_image_ms: Annotated[float, Field(ge=0, le=60_000)] = 0.04
+    base_ms: Annotated[float, Field(ge=0, le=60_000, description="of every batch")] = 8.0
+    per_image_ms: Annotated[float, Field(ge=0, le=60_000, description="more for each image in it")] = 0.04
     raise_on_class: Annotated[int | None, Field(ge=0, description="a batch with an image of this class raises")] = None
     hang_on_class: Annotated[int | None, Field(ge=0, description="... never comes back")] = None
 
@@ -78,7 +78,9 @@ class Args(BaseModel):
         Annotated[int, Field(ge=1, le=1024)] | Literal["all"] | None,
         Field(description="CPU threads per replica; null: its num_cpus, so that replicas x threads <= cores"),
     ] = None
-    max_image_bytes: Annotated[int, Field(ge=1, le=1024 * MEBIBYTE)] = 16 * MEBIBYTE
+    max_image_bytes: Annotated[
+        int, Field(ge=1, le=1024 * MEBIBYTE, description="of one image as it comes; more is refused while reading")
+    ] = 16 * MEBIBYTE
     max_request_bytes: Annotated[
         int, Field(ge=1, le=4096 * MEBIBYTE, description="a whole form or inference request")
     ] = 64 * MEBIBYTE
@@ -86,7 +88,9 @@ class Args(BaseModel):
         int,
         Field(ge=1, le=64 * MEBIBYTE, description="JSON of an inference request, without its binary tensors"),
     ] = 4 * MEBIBYTE
-    max_image_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] = 50_000_000
+    max_image_pixels: Annotated[
+        int, Field(ge=1, le=1_000_000_000, description="width x height; more is refused before it is decoded")
+    ] = 50_000_000
     max_images: Annotated[int, Field(ge=1, le=1024, description="in one multipart form or inference request")] = 32
     max_top_k: Annotated[int, Field(ge=1, le=1000, description="largest top_k a request may ask for")] = 100
     stub: Stub = Stub()
@@ -143,6 +147,31 @@ class UserConfig(BaseModel):
     def buckets(self) -> tuple[int, ...]:
         """The batch sizes that are warmed and run."""
         return self.batch_buckets or default_buckets(self.max_batch_size)
+
+
+class Scaling(BaseModel):
+    """`policy_kwargs` of `serve_app.autoscaling:BatchingAware`; times in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target_demand: Annotated[
+        float, Field(gt=0, le=1, description="of each device, what traffic is to fill; the rest is for its bursts")
+    ] = 0.7
+    tolerance: Annotated[
+        float, Field(ge=0, lt=1, description="of a replica, how much must be missing for one more to start")
+    ] = 0.1
+    max_delay: Annotated[
+        float, Field(gt=0, le=1, description="share of the tolerable wait that may be used up, for `patience_s`")
+    ] = 0.8
+    patience_s: Annotated[float, Field(ge=0, le=600, description="for how long before a queue alone adds replicas")] = (
+        3.0
+    )
+    slack: Annotated[
+        float, Field(ge=0, lt=1, description="how much emptier than needed devices must be for one to be given up")
+    ] = 0.1
+    calm_s: Annotated[
+        float, Field(ge=0, le=86_400, description="a replica goes when for so long nothing would have needed it")
+    ] = 60.0
 
 
 def default_buckets(max_batch_size: int) -> tuple[int, ...]:

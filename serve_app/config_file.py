@@ -23,6 +23,7 @@ from serve_app.config import (
     MAX_BATCH_OVER_TARGET,
     Args,
     ConfigError,
+    Scaling,
     UserConfig,
     max_ongoing_requests,
     max_queued_requests,
@@ -30,10 +31,15 @@ from serve_app.config import (
 from serve_app.grpc import ADD_SERVICERS
 
 IMPORT_PATH = "serve_app.app:build_app"
+POLICY = "serve_app.autoscaling:BatchingAware"
+EXPORTER = "serve_app.otlp:span_processors"
 DEPLOYMENT = "Classifier"
 # Ray's own defaults (ray.serve: schema.py, _private/constants.py), for the keys a file leaves out.
 RAY_AUTO = {"max_replicas": 100}
 RAY_GRACEFUL_SHUTDOWN_TIMEOUT_S = 20
+SLOWEST_METRICS_S = 2
+"""A new replica within ten seconds needs a load that is no older."""
+LONGEST_LOOK_BACK_S = 5
 RAY_SMALLEST_SHARE = 1e-4
 
 
@@ -58,28 +64,39 @@ class Resources:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The file as a mapping. Raises ConfigError if it cannot be read or is no YAML mapping."""
+    """The file as a mapping. Raises ConfigError if it cannot be read, or is no one YAML mapping."""
+    documents = read_documents(path)
+    if len(documents) != 1 or not isinstance(documents[0], dict):
+        raise ConfigError(f"{path}: not a Ray Serve config: it must be a mapping with `applications`")
+    return documents[0]
+
+
+def read_documents(path: Path) -> list[Any]:
+    """Every YAML document of the file that is not empty. Raises ConfigError if it cannot be read."""
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        return [document for document in yaml.safe_load_all(path.read_text("utf-8")) if document is not None]
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: not a Ray Serve config: it must be a mapping with `applications`")
-    return content
 
 
 def check(content: dict[str, Any], resources: Resources = Resources()) -> list[Finding]:
     """Every finding, in the file's order; an empty list means that the file will do what it says."""
     findings = list(_unknown_keys(ServeDeploySchema, content, ""))
-    findings += _type_errors(ServeDeploySchema, content, "", but=findings)
+    for name, ours in (("policy_function", POLICY), ("exporter_import_path", EXPORTER)):
+        for key, path in _values_of(name, content, ""):
+            findings += _check_function(path, key, ours)
+    if not any(finding.key.endswith("policy_function") for finding in findings):  # which Ray's schema imports
+        findings += _type_errors(ServeDeploySchema, content, "", but=findings)
     if any(finding.level == "error" for finding in findings):
         return findings
     findings += _check_grpc(content)
     for i, application in enumerate(content.get("applications", [])):
         if application["import_path"] == IMPORT_PATH:
             findings += _check_application(application, f"applications[{i}]", content, resources)
+    if not any(finding.level == "error" for finding in findings):
+        findings += _check_together(content, resources)
     return findings
 
 
@@ -169,6 +186,29 @@ def _join(at: str, key: str) -> str:
     return ".".join(part for part in (at, key) if part)
 
 
+# --- what is named by its path --------------------------------------------------------------------
+
+
+def _values_of(name: str, value: Any, at: str) -> Iterator[tuple[str, Any]]:
+    """Where a key of this name stands, however deep, and what it holds."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, below in inner:
+        where = f"{at}[{step}]" if isinstance(value, list) else _join(at, str(step))
+        if step == name:
+            yield where, below
+        yield from _values_of(name, below, where)
+
+
+def _check_function(path: Any, key: str, ours: str) -> Iterator[Finding]:
+    try:
+        found = pkgutil.resolve_name(path)
+    except Exception as error:
+        yield Finding("error", key, f"`{path}` cannot be imported ({error}); ours is {ours}")
+        return
+    if not callable(found):
+        yield Finding("error", key, f"`{path}` is no function; ours is {ours}")
+
+
 # --- gRPC -----------------------------------------------------------------------------------------
 
 
@@ -177,7 +217,7 @@ def _check_grpc(content: dict[str, Any]) -> Iterator[Finding]:
     given = content.get("grpc_options", {})
     functions = given.get("grpc_servicer_functions", [])
     for i, path in enumerate(functions):
-        yield from _check_function(path, f"grpc_options.grpc_servicer_functions[{i}]")
+        yield from _check_function(path, f"grpc_options.grpc_servicer_functions[{i}]", ours=ADD_SERVICERS)
     if not functions:
         return
     options = gRPCOptionsSchema.model_validate(given)
@@ -194,16 +234,6 @@ def _check_grpc(content: dict[str, Any]) -> Iterator[Finding]:
             "grpc_options.request_timeout_s",
             f"a replica counts with one timeout, for HTTP and gRPC; set it to {http.request_timeout_s:g}",
         )
-
-
-def _check_function(path: str, key: str) -> Iterator[Finding]:
-    try:
-        found = pkgutil.resolve_name(path)
-    except Exception as error:
-        yield Finding("error", key, f"`{path}` cannot be imported ({error}); ours is {ADD_SERVICERS}")
-        return
-    if not callable(found):
-        yield Finding("error", key, f"`{path}` is no function; ours is {ADD_SERVICERS}")
 
 
 # --- knobs that must agree -----------------------------------------------------------------------
@@ -267,10 +297,19 @@ class _Knobs:
         return {**auto, **explicit} or None
 
     @property
+    def replicas_key(self) -> str:
+        return "num_replicas" if self.autoscaling is None else "max_replicas"
+
+    @property
     def max_replicas(self) -> int:
         if self.autoscaling is None:
             return int(self.deployment.get("num_replicas") or 1)
         return int(self.autoscaling.get("max_replicas", 1))
+
+    @property
+    def surges(self) -> bool:
+        """Whether an update starts a replica before it stops one."""
+        return int(self.deployment.get("max_surge_percent", 0)) > 0
 
     def actor_option(self, name: str, default: float) -> float:
         value = self.deployment.get("ray_actor_options", {}).get(name)
@@ -315,8 +354,47 @@ def _check_queue(knobs: _Knobs, at: str) -> Iterator[Finding]:
 
 
 def _check_autoscaling(knobs: _Knobs, at: str) -> Iterator[Finding]:
+    """Ray's stock policy, ours, or another one, of which we know nothing."""
     if knobs.autoscaling is None:
         return
+    policy = AutoscalingConfig.model_validate(knobs.autoscaling).policy
+    if policy.is_default_policy_function():
+        yield from _check_stock_policy(knobs, at)
+    elif str(policy.policy_function).replace(":", ".") == POLICY.replace(":", "."):
+        yield from _check_our_policy(knobs.autoscaling, policy.policy_kwargs, f"{at}.autoscaling_config")
+
+
+def _check_our_policy(autoscaling: dict[str, Any], kwargs: dict[str, Any], at: str) -> Iterator[Finding]:
+    findings = [*_unknown_keys(Scaling, kwargs, f"{at}.policy.policy_kwargs")]
+    yield from findings
+    yield from _type_errors(Scaling, kwargs, f"{at}.policy.policy_kwargs", but=findings)
+    config = AutoscalingConfig.model_validate(autoscaling)
+    if "target_ongoing_requests" in autoscaling:
+        yield Finding("warning", f"{at}.target_ongoing_requests", "the policy does not look at it; drop it")
+    if config.metrics_interval_s > SLOWEST_METRICS_S:
+        yield Finding(
+            "warning",
+            f"{at}.metrics_interval_s",
+            f"replicas tell of their load only every {config.metrics_interval_s:g} s; set it to 1, and "
+            "look_back_period_s to 3, for the first new replica to come at once",
+        )
+    if config.look_back_period_s > LONGEST_LOOK_BACK_S:
+        yield Finding(
+            "warning",
+            f"{at}.look_back_period_s",
+            f"loads are averaged over {config.look_back_period_s:g} s, and each step up waits for that; set it to 3",
+        )
+    for key, seconds in (("upscale_delay_s", config.upscale_delay_s), ("downscale_delay_s", config.downscale_delay_s)):
+        if seconds:
+            yield Finding(
+                "warning",
+                f"{at}.{key}",
+                f"the policy waits for itself (policy_kwargs), and then Ray for {seconds:g} s more; set it to 0",
+            )
+
+
+def _check_stock_policy(knobs: _Knobs, at: str) -> Iterator[Finding]:
+    assert knobs.autoscaling is not None  # noqa: S101 - asked by the caller
     key = f"{at}.autoscaling_config.target_ongoing_requests"
     given = "target_ongoing_requests" in knobs.autoscaling
     target = AutoscalingConfig.model_validate(knobs.autoscaling).get_target_ongoing_requests()
@@ -391,21 +469,65 @@ def _check_resources(knobs: _Knobs, at: str, application: str, resources: Resour
             f"{application}.args.num_threads",
             f"`all` for each of {knobs.max_replicas} replicas oversubscribes the cores; leave it out, and set num_cpus",
         )
-    gpus_needed = (
-        math.ceil(knobs.max_replicas / math.floor(1 / max(num_gpus, RAY_SMALLEST_SHARE) + 1e-9)) if num_gpus else 0
-    )
-    if resources.gpus is not None and gpus_needed > resources.gpus:
-        yield Finding(
-            "error",
-            gpu_key,
-            f"{knobs.max_replicas} replicas x {num_gpus:g} need {gpus_needed} GPUs and there are {resources.gpus}: "
-            "some replicas would never start; lower num_replicas or num_gpus",
-        )
-    cpus_needed = knobs.max_replicas * num_cpus
-    if resources.cpus is not None and cpus_needed > resources.cpus:
-        yield Finding(
-            "error",
-            f"{at}.ray_actor_options.num_cpus",
-            f"{knobs.max_replicas} replicas x {num_cpus:g} need {cpus_needed:g} CPUs and there are {resources.cpus}: "
-            "some replicas would never start; lower num_replicas or num_cpus",
-        )
+    yield from _check_room(knobs, at, num_gpus, num_cpus, resources)
+
+
+def _check_room(knobs: _Knobs, at: str, num_gpus: float, num_cpus: float, resources: Resources) -> Iterator[Finding]:
+    """Whether the replicas fit, and in an update one more, where old ones go when new ones have come."""
+    per_gpu = math.floor(1 / max(num_gpus, RAY_SMALLEST_SHARE) + 1e-9)
+    replicas = knobs.max_replicas
+    most = replicas + (1 if knobs.surges else 0)
+    gpus = [math.ceil(count / per_gpu) if num_gpus else 0 for count in (replicas, most)]
+    cpus = [count * num_cpus for count in (replicas, most)]
+    for key, share, unit, there, (needed, needed_in_update) in (
+        ("num_gpus", num_gpus, "GPUs", resources.gpus, gpus),
+        ("num_cpus", num_cpus, "CPUs", resources.cpus, cpus),
+    ):
+        if there is None:
+            continue
+        if needed > there:
+            yield Finding(
+                "error",
+                f"{at}.ray_actor_options.{key}",
+                f"{replicas} replicas x {share:g} need {needed:g} {unit} and there are {there}: "
+                f"some replicas would never start; lower {knobs.replicas_key} or {key}",
+            )
+        elif needed_in_update > there:
+            yield Finding(
+                "warning",
+                f"{at}.max_surge_percent",
+                f"an update starts a new replica before an old one stops, and {most} x {share:g} need "
+                f"{needed_in_update:g} {unit}, of which there are {there}: it would wait for ever; set it to 0 (an old "
+                f"one then stops first), or lower {key}",
+            )
+
+
+def _check_together(content: dict[str, Any], resources: Resources) -> Iterator[Finding]:
+    """Applications share a cluster: each may fit into it, and all of them not."""
+    ours = [_knobs_of(each) for each in content.get("applications", []) if each["import_path"] == IMPORT_PATH]
+    if len(ours) < 2:
+        return
+    for option, default, there in (("num_gpus", 0, resources.gpus), ("num_cpus", 1, resources.cpus)):
+        needed = sum(knobs.max_replicas * knobs.actor_option(option, default) for knobs in ours)
+        surge = max((knobs.actor_option(option, default) for knobs in ours if knobs.surges), default=0.0)
+        if there is not None and needed <= there + RAY_SMALLEST_SHARE < needed + surge:
+            yield Finding(
+                "warning",
+                "applications",
+                f"an update starts a new replica before an old one stops, and with all the others that needs "
+                f"{needed + surge:g} of {option}, of which there are {there}: it would wait for ever; set "
+                f"max_surge_percent to 0 (an old one then stops first), or lower {option}",
+            )
+        if there is not None and needed > there + RAY_SMALLEST_SHARE:
+            yield Finding(
+                "error",
+                "applications",
+                f"together their replicas take {needed:g} of {option} and there are {there}: some would never start; "
+                f"lower num_replicas or {option}",
+            )
+
+
+def _knobs_of(application: dict[str, Any]) -> _Knobs:
+    deployment = (application.get("deployments") or [{}])[0]
+    user_config = UserConfig.model_validate(deployment.get("user_config") or {})
+    return _Knobs(Args.model_validate(application.get("args", {})), user_config, deployment)

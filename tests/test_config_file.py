@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from serve_app import cli
 from serve_app.config import Args, ConfigError, UserConfig
-from serve_app.config_file import Finding, Resources, check, read
+from serve_app.config_file import POLICY, Finding, Resources, check, read
 from serve_app.grpc import ADD_SERVICERS
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -83,6 +83,16 @@ def autoscaling(**settings: Any) -> tuple[tuple[Path_, Any], ...]:
     )
 
 
+def batching_aware(**settings: Any) -> tuple[tuple[Path_, Any], ...]:
+    """Autoscaling by our policy, as in deploy/autoscale.yaml but for `settings`."""
+    ours = read(DEPLOY / "autoscale.yaml")["applications"][0]["deployments"][0]["autoscaling_config"]
+    return autoscaling(**{**ours, **settings})
+
+
+def policy(function: str = POLICY, **kwargs: Any) -> dict[str, Any]:
+    return {"policy_function": function, "policy_kwargs": kwargs}
+
+
 def grpc_options(**settings: Any) -> tuple[tuple[Path_, Any], ...]:
     """Those that work, but for `settings`."""
     working = {"port": 9000, "request_timeout_s": 30, "grpc_servicer_functions": [ADD_SERVICERS]}
@@ -105,6 +115,12 @@ BROKEN = [
     ),
     Broken("application", ((("application",), []),), "application", "did you mean `applications`?"),
     Broken("http_option", ((("http_option",), {}),), "http_option", "did you mean `http_options`?"),
+    Broken(
+        "sampling_rate",
+        ((("tracing_config",), {"enabled": True, "sampling_rate": 1.0}),),
+        "tracing_config.sampling_rate",
+        "did you mean `sampling_ratio`?",
+    ),
     Broken(
         "request_timeout",
         ((("http_options", "request_timeout"), 30),),
@@ -186,6 +202,36 @@ BROKEN = [
         autoscaling(target_ongoing_requests=273),
         f"{AT}.autoscaling_config.target_ongoing_requests",
         "a replica never has more than 272 requests inside (max_ongoing_requests",
+    ),
+    Broken(
+        "our policy with a key that is none",
+        batching_aware(policy=policy(calm=60)),
+        f"{AT}.autoscaling_config.policy.policy_kwargs.calm",
+        "did you mean `calm_s`?",
+    ),
+    Broken(
+        "our policy with a demand that no device bears",
+        batching_aware(policy=policy(target_demand=1.5)),
+        f"{AT}.autoscaling_config.policy.policy_kwargs.target_demand",
+        "less than or equal to 1",
+    ),
+    Broken(
+        "our policy, misspelt",
+        batching_aware(policy=policy("serve_app.autoscaling:BatchAware")),
+        f"{AT}.autoscaling_config.policy.policy_function",
+        "cannot be imported",
+    ),
+    Broken(
+        "an exporter that is not there",
+        ((("tracing_config",), {"enabled": True, "exporter_import_path": "serve_app.otlp:span_processor"}),),
+        "tracing_config.exporter_import_path",
+        "ours is serve_app.otlp:span_processors",
+    ),
+    Broken(
+        "a policy of a module that is not there",
+        batching_aware(policy=policy("no.such.module:policy")),
+        f"{AT}.autoscaling_config.policy.policy_function",
+        "cannot be imported",
     ),
     Broken(
         "autoscaling with more at least than at most",
@@ -395,10 +441,13 @@ def test_every_key_of_a_file_of_the_repository_is_a_setting(path: Path) -> None:
         (((*ACTOR, "num_cpus"), None),),
         (((*DEPLOYMENT, "max_ongoing_requests"), ABSENT),),
         (((*APPLICATION, "runtime_env"), {"env_vars": {"A": "1"}}),),
+        ((("tracing_config",), {"enabled": True, "sampling_ratio": 1.0}),),
         autoscaling(min_replicas=1, max_replicas=4, target_ongoing_requests=24),
         grpc_options(),
         grpc_options(port="9000", request_timeout_s="30"),
         ((("grpc_options",), {"port": 8000}),),  # without functions Ray starts no gRPC server
+        batching_aware(policy=policy(calm_s=300, target_demand=0.5)),
+        batching_aware(policy=policy("fnmatch:fnmatch")),  # another one, of which we know nothing
         autoscaling(target_ongoing_requests=3),  # of a batch of 16: for a bound on latency
         # Ray takes numbers in quotes, so they must not trip the comparisons.
         ((("http_options", "request_timeout_s"), "30"),),
@@ -415,11 +464,45 @@ def test_four_quarters_share_one_gpu() -> None:
     assert check(read(DEPLOY / "gpu.yaml"), Resources(gpus=1)) == []
 
 
+@pytest.mark.parametrize(
+    ("replicas", "num_gpus", "surge", "fits"),
+    [(4, 0.25, 25, False), (4, 0.25, 0, True), (4, 0.2, 25, True), (4, 0.2, 100, True), (1, 0.6, 100, False)],
+)
+def test_an_update_that_would_wait_for_ever_is_a_warning(
+    replicas: int, num_gpus: float, surge: int, fits: bool
+) -> None:
+    content = changed(
+        read(DEPLOY / "gpu.yaml"),
+        ((*DEPLOYMENT, "num_replicas"), replicas),
+        ((*DEPLOYMENT, "max_surge_percent"), surge),
+        ((*ACTOR, "num_gpus"), num_gpus),
+    )
+    findings = check(content, Resources(gpus=1))
+    assert [(f.level, f.key) for f in findings] == ([] if fits else [("warning", f"{AT}.max_surge_percent")])
+    assert check(content) == []  # of a cluster that is not known nothing is said
+
+
 def test_three_thirds_share_one_gpu_however_they_are_rounded() -> None:
     thirds = changed(
         read(DEPLOY / "gpu.yaml"), ((*DEPLOYMENT, "num_replicas"), 3), ((*ACTOR, "num_gpus"), 0.333333333333)
     )
     assert check(thirds, Resources(gpus=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "fix"),
+    [
+        ({"metrics_interval_s": 2.5}, ("metrics_interval_s", "only every 2.5 s; set it to 1")),
+        ({"look_back_period_s": 30}, ("look_back_period_s", "averaged over 30 s")),
+        ({"target_ongoing_requests": 24}, ("target_ongoing_requests", "does not look at it")),
+        ({"upscale_delay_s": 30}, ("upscale_delay_s", "for 30 s more; set it to 0")),
+        ({"downscale_delay_s": 600}, ("downscale_delay_s", "for 600 s more; set it to 0")),
+    ],
+)
+def test_what_only_makes_our_policy_slow_is_a_warning(setting: dict[str, float], fix: tuple[str, str]) -> None:
+    [finding] = check(changed(LOCAL, *batching_aware(**setting)))
+    assert (finding.level, finding.key) == ("warning", f"{AT}.autoscaling_config.{fix[0]}")
+    assert fix[1] in finding.message
 
 
 def test_requests_that_ray_holds_back_from_admission_are_only_a_warning() -> None:
@@ -446,6 +529,14 @@ def test_a_deployment_left_to_its_defaults_is_checked_like_one_spelt_out(deploym
     assert list(errors(check(left_out)).values()) == list(errors(check(spelt_out)).values()) != []
 
 
+@pytest.mark.parametrize(("cpus", "fits"), [(1, False), (2, True), (None, True)])
+def test_applications_share_the_cpus(cpus: int | None, fits: bool) -> None:
+    other = {**LOCAL["applications"][0], "name": "other", "route_prefix": "/other"}
+    both = changed({**LOCAL, "applications": [*LOCAL["applications"], other]}, ((*ARGS, "num_threads"), 1))
+    found = errors(check(both, Resources(cpus=cpus)))
+    assert found == {} if fits else "take 2 of num_cpus and there are 1" in found["applications"]
+
+
 def test_every_finding_of_a_file_is_reported_at_once() -> None:
     wrong = changed(LOCAL, ((*ARGS, "weight"), 1), ((*USER_CONFIG, "topk"), 1))
     assert list(errors(check(wrong))) == ["applications[0].args.weight", f"{AT}.user_config.topk"]
@@ -469,7 +560,7 @@ RICH = changed(
         (*DEPLOYMENT, "autoscaling_config"),
         {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 24, "upscale_delay_s": 1.0},
     ),
-    ((*ACTOR, "num_gpus"), 0.5),
+    ((*ACTOR, "num_gpus"), 0.3),
     ((*ACTOR, "resources"), {"spot": 1}),
     *grpc_options(),
     (("logging_config",), {"encoding": "TEXT"}),
@@ -490,7 +581,7 @@ def mutated(draw: st.DrawFn) -> Any:
 
 
 def test_the_file_to_mutate_is_good() -> None:
-    assert check(RICH, Resources(gpus=1, cpus=2)) == []
+    assert check(RICH, Resources(gpus=1, cpus=3)) == []
 
 
 @settings(max_examples=400)
@@ -544,6 +635,7 @@ def written(folder: Path, content: str | bytes) -> Path:
         ("", "must be a mapping with `applications`"),
         ("- a", "must be a mapping with `applications`"),
         ("applications", "must be a mapping with `applications`"),
+        ("a: 1\n---\nb: 2", "must be a mapping with `applications`"),
     ],
     ids=lambda value: repr(value[:20]),
 )
@@ -582,7 +674,7 @@ def short_queue(tmp_path: Path) -> Path:
 
 @each_file
 def test_the_command_calls_a_good_file_valid(path: Path) -> None:
-    result = serve_app_check(path, "--gpus", "1")
+    result = serve_app_check(path, "--gpus", "8")
     assert (result.exit_code, result.output) == (0, f"{path}: valid\n")
 
 

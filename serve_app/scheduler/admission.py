@@ -28,6 +28,11 @@ class Admission(Generic[Item]):
         """Seconds of one preparer's work for an image (its decoding), told by whoever does it. The median: a few
         large images must not shut out the others."""
 
+    @property
+    def preparation_share_s(self) -> float:
+        """Seconds for each image, with every preparer at work."""
+        return self.preparation.value / self._num_preparers
+
     def check(self, terms: Terms, max_queue_size: int, limit: int, busy_until: float | None, now: float) -> bool:
         """Raise QueueFull or Overloaded if one more image of these terms is not to come in.
 
@@ -36,8 +41,7 @@ class Admission(Generic[Item]):
         Half of the queue is open to the lower priority. No image comes in that would make one late that
         is in already and has the same priority.
         """
-        # What is overdue will take as long again, for all one knows: a device that hangs soon lets nobody in.
-        free_at = now if busy_until is None else max(busy_until, 2 * now - busy_until)
+        free_at = _free_at(busy_until, now)
         ahead, finish = self._finish(terms, limit, free_at, now)
         if self._is_full(terms.priority, max_queue_size):
             raise QueueFull(f"{len(self._queue)} images wait already: try again later", finish - now)
@@ -49,6 +53,15 @@ class Admission(Generic[Item]):
         if self._delays_another(terms, ahead, limit, free_at, now):
             raise Overloaded("others with later deadlines would miss theirs: try again later", finish - now)
         return False
+
+    def wait_s(self, limit: int, busy_until: float | None, now: float) -> float:
+        """How long an image that came now, behind all of its priority, would wait until the device begins with it."""
+        _, finish = self._finish(Terms(), limit, _free_at(busy_until, now), now)
+        return finish - now - self._times.predict(min(limit, len(self._queue) + 1), now)
+
+    def is_possible(self, terms: Terms, now: float) -> bool:
+        """Whether an idle device would answer it in time."""
+        return self._alone(now) <= (1 - MARGIN) * (terms.deadline - now)
 
     def probed(self, now: float) -> None:
         """An image came in to try the prediction: the next one may only after a while."""
@@ -63,10 +76,12 @@ class Admission(Generic[Item]):
         reachable = now + self._times.best(1) < terms.deadline
         return reachable and not len(self._queue) and now - self._last_probe >= PROBE_INTERVAL_S
 
+    def _alone(self, now: float) -> float:
+        return self.preparation.value + self._times.predict(1, now)
+
     def _too_late(self, terms: Terms, late: float, now: float) -> str:
-        alone = self.preparation.value + self._times.predict(1, now)
-        if alone > (1 - MARGIN) * (terms.deadline - now):
-            return f"an image alone takes {alone:.3f} s: allow more time"
+        if not self.is_possible(terms, now):
+            return f"an image alone takes {self._alone(now):.3f} s: allow more time"
         return f"the queue is {late:.3f} s too long for this deadline: try again later, or allow more time"
 
     def _places(self, priority: Priority, limit: int) -> float:
@@ -104,3 +119,8 @@ class Admission(Generic[Item]):
             if free_at + batches * full <= pushed < free_at + (batches + 1) * full:
                 return True
         return False
+
+
+def _free_at(busy_until: float | None, now: float) -> float:
+    """What is overdue will take as long again, for all one knows: a device that hangs soon lets nobody in."""
+    return now if busy_until is None else max(busy_until, 2 * now - busy_until)

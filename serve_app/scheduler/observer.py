@@ -24,3 +24,6 @@ class Observer:
 
     def split(self) -> None:
         """A batch failed as a whole and is run again in two parts."""
+
+    def lingered(self) -> None:
+        """A batch has been on the device for a good part of the time after which the device counts as hanging."""

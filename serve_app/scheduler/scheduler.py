@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
+from time import thread_time
 from typing import Any, Generic, TypeVar
 
 from serve_app.errors import DeadlineExceeded, DeviceStalled, RequestError
@@ -17,6 +18,7 @@ from serve_app.scheduler.alarm import Alarm
 from serve_app.scheduler.delivery import Delivery, Scheduled
 from serve_app.scheduler.device import Device
 from serve_app.scheduler.isolation import Isolation
+from serve_app.scheduler.load import WAIT_BATCHES, Load, LoadMeter
 from serve_app.scheduler.observer import Observer
 from serve_app.scheduler.policy import Policy
 from serve_app.scheduler.queue import Place, Queue, Terms
@@ -64,7 +66,10 @@ class Scheduler(Generic[Item, Result]):
         self._delivery: Delivery[Result] = Delivery(self._observer, self._now)
         self._alarm = Alarm(self._release, self._now)
         self.times = BatchTimes()
-        self._device: Device[Item, Result] = Device(execute, self.times, self._observer, self._now, self._stall)
+        self._load = LoadMeter()
+        self._device: Device[Item, Result] = Device(
+            execute, self.times, self._observer, self._now, self._stall, self._load
+        )
         self.isolation: Isolation[Place[Item], Result] = Isolation(
             self._device.run, self._is_wanted, self._observer.split
         )
@@ -78,6 +83,19 @@ class Scheduler(Generic[Item, Result]):
     def __len__(self) -> int:
         """Images inside that are not on the device yet."""
         return len(self._queue)
+
+    def load(self) -> Load:
+        """Since it was last asked for; see LoadMeter."""
+        now = self._now()
+        limit = self._batch_limit(now)
+        full_batch_s = self.times.predict(limit, now)
+        tolerable_s = WAIT_BATCHES * full_batch_s
+        if self._policy.latency_slo_s is not None:
+            # Two batches fit into it, where any do: one to wait for, one to ride in.
+            tolerable_s = max((1 - MARGIN) * self._policy.latency_slo_s - full_batch_s, self.times.predict(1, now))
+        wait_s = self.admission.wait_s(limit, self._device.busy_until if self._running else None, now)
+        per_image_s = max(full_batch_s / limit, self.admission.preparation_share_s)
+        return self._load.read(now, thread_time(), per_image_s, wait_s, tolerable_s)
 
     def configure(self, policy: Policy, buckets: Sequence[int], warm_up_s: Mapping[int, float]) -> None:
         """New settings for every batch released from now on; what waits is kept."""
@@ -103,6 +121,8 @@ class Scheduler(Generic[Item, Result]):
             return self.admission.check(terms, self._policy.max_queue_size, self._batch_limit(now), busy_until, now)
         except RequestError as error:
             self._observer.refused(error.code)
+            if self.admission.is_possible(terms, now):
+                self._load.arrived()
             raise
 
     @asynccontextmanager
@@ -113,6 +133,7 @@ class Scheduler(Generic[Item, Result]):
         wherever the block then is, unless the image is on the device.
         """
         place = self._place(terms, is_probe=self.check(terms))
+        self._load.arrived()
         self._queue.add(place)
         try:
             async with place.timeout:
@@ -179,14 +200,16 @@ class Scheduler(Generic[Item, Result]):
         if (when := self._release_time(now)) > now:
             self._alarm.set(when)
             return False
-        batch = self._queue.choose(self._batch_limit(now), now)
+        limit = self._batch_limit(now)
+        batch = self._queue.choose(limit, now)
+        is_full = len(batch) >= limit
         left = min(place.terms.deadline for place in batch) - self._device.free_at(now)
         if self._running and self.times.predict(len(batch), now) > left:
             return False
         if (fitting := self.times.largest_within(len(batch), left, now)) < len(batch):
-            batch = self._queue.choose(fitting, now)
+            batch, is_full = self._queue.choose(fitting, now), True
         self._queue.take(batch, now)
-        self._device.expect(batch, now)
+        self._device.expect(batch, is_full, now)
         for place in batch:
             place.timeout.reschedule(None)
             self._observer.queued(now - place.ready_at)

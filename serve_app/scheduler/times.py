@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 WINDOW = 16
 QUANTILE = 0.9
 """High, for a deadline is a promise; of 16 observations the two largest count for nothing: outliers."""
-STALE_S = 30.0
+STALE_S = 5.0
+"""30 s before: a replica that was starved for a while, by others that started beside it, took its large batches for too
+slow for the objective, did not run them, and refused half of the traffic until half a minute later."""
 
 
 class Estimate:
@@ -30,7 +32,7 @@ class Estimate:
 class BatchTimes:
     """t(n) in seconds, per bucket: the batch sizes that the device runs, others are padded to the next.
 
-    A bucket that has not run for 30 s is judged by its time at warm-up and by how much slower than at
+    A bucket that has not run for STALE_S is judged by its time at warm-up and by how much slower than at
     theirs the others are now: else one slow minute could keep a size from ever being tried again.
     """
 

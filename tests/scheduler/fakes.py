@@ -38,6 +38,9 @@ class Counts(Observer):
     def split(self) -> None:
         self.of["split"] += 1
 
+    def lingered(self) -> None:
+        self.of["lingered"] += 1
+
 
 class SteppedDevice:
     """Executes batches of numbers; each runs until `finish`, the one that came first unless another is named."""

@@ -235,7 +235,7 @@ def test_an_image_that_waits_is_dropped_as_soon_as_its_deadline_cannot_be_met() 
         assert len(device.scheduler) == 0
         await asyncio.sleep(10.0)
         assert device.batches == [[0]]
-        assert device.counts.of == {"queued": 1, "executed": 1, "expired": 1}
+        assert device.counts.of == {"queued": 1, "executed": 1, "expired": 1, "lingered": 1}
 
     run(test())
 
@@ -259,7 +259,7 @@ def test_on_the_device_no_deadline_is_looked_at_and_a_late_answer_is_counted() -
         device.seconds = {1: 5.0}
         assert await outcomes(submit(device.scheduler, 1, within_s=1.0)) == [10]
         assert now() == pytest.approx(5.0)
-        assert device.counts.of == {"queued": 1, "executed": 1, "missed": 1}
+        assert device.counts.of == {"queued": 1, "executed": 1, "missed": 1, "lingered": 1}
 
     run(test())
 
@@ -563,10 +563,37 @@ def test_nobody_waits_for_a_device_that_hangs(predicted_s: float, stalled_at: fl
         assert await outcomes(submit(device.scheduler, 4)) == [DeviceStalled]
         with pytest.raises(DeviceStalled):
             device.scheduler.check(Terms())
-        assert device.counts.of == {"queued": 1, "device_stalled": 2}
+        assert device.counts.of == {"queued": 1, "lingered": 1, "device_stalled": 2}
         assert now() == pytest.approx(stalled_at)
         assert await outcomes(tasks[2:]) == [DeviceStalled]
         assert len(device.scheduler) == 0
+
+    run(test())
+
+
+@pytest.mark.parametrize(("predicted_s", "told_at"), [(0.1, 1.0), (2.0, 4.0)])
+def test_there_is_word_of_a_hang_long_before_it_counts_as_one(predicted_s: float, told_at: float) -> None:
+    async def test() -> None:
+        device = TimedDevice({1: predicted_s})
+        device.seconds = {1: LONG_S}
+        submit(device.scheduler, 1)
+        await settle()
+        await asyncio.sleep(told_at - 0.01)
+        assert device.counts.of["lingered"] == 0
+        await asyncio.sleep(0.02)
+        assert device.counts.of["lingered"] == 1
+        assert not device.scheduler.stalled
+
+    run(test())
+
+
+def test_a_batch_that_takes_its_time_is_not_said_to_linger() -> None:
+    async def test() -> None:
+        device = TimedDevice({1: 0.1})
+        device.seconds = {1: 0.9}
+        assert await outcomes(submit(device.scheduler, 1)) == [10]
+        await asyncio.sleep(10.0)
+        assert device.counts.of == {"queued": 1, "executed": 1}
 
     run(test())
 

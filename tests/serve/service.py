@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,7 +33,8 @@ START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 60
 METRICS_TIMEOUT_S = 60
 
-ENVIRONMENT = {"RAY_metrics_report_interval_ms": "1000"}
+# Replicas that stop are not waited for: each test's service would take four seconds more.
+ENVIRONMENT = {"RAY_metrics_report_interval_ms": "1000", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -132,19 +134,39 @@ class Service:
         async with aiohttp.ClientSession(connector=connector) as session:
             return await asyncio.gather(*(post(session, self.url + "/v1/classify" + query, i) for i in images))
 
+    @property
+    def dashboard(self) -> str:
+        """Where `serve deploy` finds this instance."""
+        address = re.search(r"serve deploy -a (\S+)", self.output)
+        assert address is not None
+        return address[1]
+
     def deploy(self, content: dict[str, Any]) -> None:
         """`serve deploy`, to this instance. Returns when Ray has taken it, not when it is in force."""
         path = self.log.with_name("changed.yaml")
         path.write_text(yaml.safe_dump(content))
-        address = re.search(r"serve deploy -a (\S+)", self.output)
-        assert address is not None
         subprocess.run(
-            [BIN / "serve", "deploy", "-a", address[1], path],
+            [BIN / "serve", "deploy", "-a", self.dashboard, path],
             env={**os.environ, "RAY_AUTH_MODE": "token"},
             check=True,
             capture_output=True,
             timeout=60,
         )
+
+    def status(self) -> dict[str, Any]:
+        """What Ray says of its applications."""
+        token = (Path.home() / ".ray" / "auth_token").read_text().strip()
+        request = urllib.request.Request(
+            self.dashboard + "/api/serve/applications/", headers={"Authorization": f"Bearer {token}"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            found: dict[str, Any] = json.load(response)
+            return found
+
+    def replica_states(self) -> list[str]:
+        """Of the first application: STARTING, RUNNING, STOPPING."""
+        [application, *_] = self.status()["applications"].values()
+        return [each["state"] for each in application["deployments"]["Classifier"]["replicas"]]
 
     def replica_pids(self) -> set[int]:
         found = set()

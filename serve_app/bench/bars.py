@@ -70,18 +70,23 @@ def flood_checks(flood: Flood, peak_per_s: float, objective_ms: float) -> list[C
     summary, refusals = flood.summary, flood.summary.refusals
     goodput = summary.goodput_per_s or 0.0
     share = refusals.retry_after_share
-    strays = {status: n for status, n in summary.errors.items() if status not in (REFUSED, EXPIRED)}
     per_s = f"{goodput:.1f} over {peak_per_s:.1f}/s"
-    lost = ", ".join(f"{n} x {status}" for status, n in strays.items())
     return [
         Check("goodput / peak", goodput / peak_per_s, ">=", GOODPUT_SHARE, note=per_s),
         Check("p99 of answers", summary.p99_ms, "<=", objective_ms, "ms"),
         Check("p99 of refusals", refusals.p99_ms, "<=", REFUSAL_P99_MS, "ms", f"{refusals.count:,} refused"),
         Check("refused with Retry-After", None if share is None else 100 * share, ">=", 100.0, "%"),
-        Check("failed or lost", sum(strays.values()), "<=", 0, note=lost),
+        lost_check(summary),
         _memory_check(flood.memory),
         _recovery_check(flood.recovery_s),
     ]
+
+
+def lost_check(summary: Summary, note: str = "") -> Check:
+    """Of requests that got neither an answer nor a 503 or 504 of the service: its connection was lost, say."""
+    strays = {status: n for status, n in summary.errors.items() if status not in (REFUSED, EXPIRED)}
+    told = [*(f"{n} x {status}" for status, n in strays.items()), *([note] if note else [])]
+    return Check("failed or lost", sum(strays.values()), "<=", 0, note=", ".join(told))
 
 
 def deadline_check(untold: Summary, told: Summary) -> Check:

@@ -53,11 +53,13 @@ td:first-child,th:first-child{{text-align:left}}</style></head>
 """
 
 
-def save(path: Path, title: str, report: Report, panels: Sequence[Panel], tables: Sequence[Table]) -> None:
-    """Draw the panels, two a row; into an HTML page with the tables, or as a picture, by the suffix of `path`."""
+def save(
+    path: Path, title: str, report: Report, panels: Sequence[Panel], tables: Sequence[Table], columns: int = 2
+) -> None:
+    """Draw the panels, `columns` a row; into an HTML page with the tables, or as a picture, by the suffix of `path`."""
     with mpl.rc_context(STYLE):
-        rows = (len(panels) + 1) // 2
-        columns = min(2, len(panels))
+        columns = min(columns, len(panels))
+        rows = -(-len(panels) // columns)
         figure = Figure((PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows), layout="constrained")
         for number, panel in enumerate(panels, start=1):
             panel(figure.add_subplot(rows, columns, number), report)

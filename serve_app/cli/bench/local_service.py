@@ -1,6 +1,7 @@
 """A config served on this machine by `serve-app run`, for as long as something is measured."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
@@ -29,10 +31,31 @@ STOP_TIMEOUT_S = 90
 POLL_S = 0.2
 PROBE_TIMEOUT_S = 10.0
 LAST_LINES = 20
+ANNOUNCE_TIMEOUT_S = 30.0
+DASHBOARD = re.compile(r"serve deploy -a (http://\S+)")
+"""In the last lines that `serve-app run` says."""
 
 
 class StartError(RuntimeError):
     """The service did not start; the message ends in its last lines."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One that runs, and is ready."""
+
+    url: str
+    log: Path
+    """What it says."""
+
+    def dashboard_url(self) -> str:
+        """Where Ray's REST API is: it says so a moment after it is ready. Raises StartError."""
+        deadline = time.monotonic() + ANNOUNCE_TIMEOUT_S
+        while not (found := DASHBOARD.search(self.log.read_text("utf-8", "replace"))):
+            if time.monotonic() > deadline:
+                raise StartError(f"{self.url} did not say where its dashboard is")
+            time.sleep(POLL_S)
+        return found[1]
 
 
 def on_device(device: str) -> dict[str, str]:
@@ -58,8 +81,8 @@ def under_load(
     """
     with ExitStack() as stack:
         with output.stderr.status("starting"):
-            url = stack.enter_context(running(content, environment, start_timeout_s))
-        yield url + PATH, stack.enter_context(Generator(pictures.files, processes or default_processes()))
+            service = stack.enter_context(running(content, environment, start_timeout_s))
+        yield service.url + PATH, stack.enter_context(Generator(pictures.files, processes or default_processes()))
 
 
 @contextmanager
@@ -67,8 +90,8 @@ def running(
     content: dict[str, Any],
     environment: Mapping[str, str] | None = None,
     start_timeout_s: float = START_TIMEOUT_S,
-) -> Iterator[str]:
-    """The URL of the service that `content` describes, ready, on a free port. Raises StartError."""
+) -> Iterator[Service]:
+    """The service that `content` describes, ready, on a free port. Raises StartError."""
     port = ports.free()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +110,7 @@ def running(
         before = {number: signal.signal(number, _exit) for number in numbers}
         try:
             _wait_until_ready(url, process, log, start_timeout_s)
-            yield url
+            yield Service(url, log)
         finally:
             _stop(process)
             for number, handler in before.items():

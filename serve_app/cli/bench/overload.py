@@ -14,6 +14,7 @@ from serve_app.bench.load import LoadTest, Row
 from serve_app.bench.overload import Flood, Normal, Unmeasurable
 from serve_app.bench.resident import Resident
 from serve_app.cli.bench import local_service, output
+from serve_app.cli.bench.checks import CHECK_HEADER, check_cells
 from serve_app.cli.bench.local_service import StartError
 from serve_app.cli.bench.output import number, progress, read_images, warn_if_busy
 from serve_app.cli.bench.rows import (
@@ -24,13 +25,12 @@ from serve_app.cli.bench.rows import (
     warn_if_lagged,
     warn_if_stolen,
 )
-from serve_app.config import ConfigError, parse_user_config
+from serve_app.cli.bench.served import Served, read
+from serve_app.config import ConfigError
 
 WARM_UP_S = 2.0
 """Before each run but the overload's: what is counted meets queues as they are at that rate."""
 PHASE_HEADER = ("phase", "offered/s", "good/s", "p50 ms", "p99", "batch", "failed")
-CHECK_HEADER = ("check", "measured", "bar", "ok")
-VERDICTS = {True: "yes", False: "NO", None: "not known"}
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def run(
     output.check_figure_path(plot)
     output.check_writable(csv_path, "--csv")
     try:
-        content = _read(file)
-        objective_ms = _objective_ms(content)
+        served = read(file)
+        objective_ms = _objective_ms(served)
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="FILE") from None
     pictures = read_images(images, image_size)
@@ -87,7 +87,7 @@ def run(
     template = Run("", duration_s, WARM_UP_S, seed=seed, timeout_s=timeout_s)
     deadlines_ms = tuple(sorted(set(deadlines_ms or ())))
     try:
-        with local_service.under_load(content, pictures, processes=processes) as (url, generator):
+        with local_service.under_load(served.content, pictures, processes=processes) as (url, generator):
             plan = _Plan(url, template, objective_ms, times, overload_s, deadlines_ms)
             found = _measured(generator, plan)
     except (StartError, GeneratorError, Unmeasurable) as error:
@@ -119,7 +119,7 @@ def run(
     if plot:
         from serve_app.bench import figures, overload_figures
 
-        tables: list[figures.Table] = [(CHECK_HEADER, _check_cells(checks)), (PHASE_HEADER, _phase_cells(found))]
+        tables: list[figures.Table] = [(CHECK_HEADER, check_cells(checks)), (PHASE_HEADER, _phase_cells(found))]
         figures.save(plot, f"Overload of {file.name}", report, overload_figures.panels(report), tables)
     return bars.exit_status(checks)
 
@@ -127,26 +127,9 @@ def run(
 # --- the config ----------------------------------------------------------------------------------
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Raises ConfigError where `serve-app check` finds errors."""
-    from serve_app import config_file
-
-    content = config_file.read(file)
-    if errors := [finding for finding in config_file.check(content) if finding.level == "error"]:
-        raise ConfigError("; ".join(f"{finding.key}: {finding.message}" for finding in errors))
-    return content
-
-
-def _objective_ms(content: dict[str, Any]) -> float:
-    """Of the service in it. Raises ConfigError where there is none, or not at the address that is measured."""
-    from serve_app import config_file
-
-    ours = [one for one in content["applications"] if one["import_path"] == config_file.IMPORT_PATH]
-    if not ours or ours[0].get("route_prefix", "/") != "/":
-        raise ConfigError(f"there is no application {config_file.IMPORT_PATH} with route_prefix / in it")
-    deployments = ours[0].get("deployments") or []
-    raw = [one.get("user_config") for one in deployments if one["name"] == config_file.DEPLOYMENT]
-    objective_ms = parse_user_config(raw[0] if raw else None).latency_slo_ms
+def _objective_ms(served: Served) -> float:
+    """Raises ConfigError where there is none."""
+    objective_ms = served.user_config.latency_slo_ms
     if objective_ms is None:
         raise ConfigError("user_config.latency_slo_ms is not set: without an objective there is nothing to hold")
     return objective_ms
@@ -192,7 +175,7 @@ def _print(report: dict[str, Any], found: Found, checks: Sequence[Check]) -> Non
     rows = [row for _, row in found.phases]
     print_deadlines(rows)
     print_refusals(rows)
-    output.print_table(CHECK_HEADER, _check_cells(checks))
+    output.print_table(CHECK_HEADER, check_cells(checks))
     print_generator(found.flood.row, report["processes"])
 
 
@@ -205,25 +188,6 @@ def _phase_cells(found: Found) -> list[list[str]]:
         ]
         for name, row in found.phases
     ]
-
-
-def _check_cells(checks: Sequence[Check]) -> list[list[str]]:
-    return [
-        [
-            check.name,
-            _figure(check.measured, check.unit) + (f" ({check.note})" if check.note else ""),
-            f"{check.relation} {_figure(check.bar, check.unit)}",
-            VERDICTS[check.ok],
-        ]
-        for check in checks
-    ]
-
-
-def _figure(value: float | None, unit: str) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    digits = 1 if unit else 2
-    return number(value, digits) + (f" {unit}" if unit and value is not None else "")
 
 
 def _warn(found: Found) -> None:

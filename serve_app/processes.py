@@ -2,26 +2,51 @@
 
 import os
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 
 import psutil
 
 
+@contextmanager
+def sigterm_unwinds() -> Iterator[None]:
+    """SIGTERM ends this process by an exception, as Ctrl-C does. Python itself would leave what it started."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def inheriting(name: str) -> list[psutil.Process]:
     """Those that run with this process's value of the variable, other than itself."""
+    return [process for process in with_environment(name, os.environ[name]) if process.pid != os.getpid()]
+
+
+def with_environment(name: str, value: str) -> list[psutil.Process]:
+    """Those that run with this value of the variable."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # gone meanwhile, or another user's
-            if process.pid != os.getpid() and process.environ().get(name) == os.environ[name]:
+            if process.environ().get(name) == value:
                 found.append(process)
     return found
 
 
 def end(processes: Sequence[psutil.Process], timeout_s: float) -> None:
     """Asked to first, then killed; each is waited for as long."""
-    stubborn = _told(processes, signal.SIGTERM, timeout_s)
-    _told(stubborn, signal.SIGKILL, timeout_s)
+    kill(_told(processes, signal.SIGTERM, timeout_s), timeout_s)
+
+
+def kill(processes: Sequence[psutil.Process], timeout_s: float) -> None:
+    """Without being asked; each is waited for: a large one listens for a moment after the signal."""
+    _told(processes, signal.SIGKILL, timeout_s)
 
 
 def _told(processes: Sequence[psutil.Process], number: signal.Signals, timeout_s: float) -> list[psutil.Process]:

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 BUNDLED_PATH = Path(__file__).parent / "bundled" / "digits.safetensors"
 CARD_KEY = "serve_app"
+DEFAULT_ARCH = "resnet18"
 FILE_SUFFIXES = (".safetensors", ".pth", ".pt")
 # A machine without a network must know within 10 s which weights it serves: name resolution alone
 # may block for longer than any socket timeout, so the probe runs in a thread of its own.
@@ -84,14 +85,38 @@ def load(args: Args) -> Checkpoint:
         return _named(replace(checkpoint, spec=replace(checkpoint.spec, notice=notice)), args)
 
 
+def check(args: Args) -> None:
+    """Whether the weights can be served, as far as this machine can tell without a download.
+
+    A file is loaded into its network, unless its whole folder is not here: it may be on a volume that only other
+    machines have. Raises WeightsError.
+    """
+    path = _path(args)
+    if args.weights == "bundled":
+        _load(args).build_model()
+    elif path is not None:
+        if (path.is_absolute() and path.parent.is_dir()) or path.is_file():
+            load_file(path, args.arch).build_model()
+    else:
+        _torchvision_weights(args.arch or DEFAULT_ARCH, args.weights)
+
+
 def _load(args: Args) -> Checkpoint:
+    path = _path(args)
+    if path is not None:
+        return load_file(path, args.arch)
     if args.weights == "bundled":
         return _load_bundled(args.arch)
+    return _load_torchvision(args.arch or DEFAULT_ARCH, args.weights)
+
+
+def _path(args: Args) -> Path | None:
+    """None: the weights are in no file of the user's. Raises WeightsError for a file of another kind."""
     if args.weights.endswith(FILE_SUFFIXES):
-        return load_file(Path(args.weights).expanduser(), args.arch)
+        return Path(args.weights).expanduser()
     if "/" in args.weights or "." in args.weights:
         raise WeightsError(f"weights: {args.weights!r} is no file we read; it must end in .safetensors or .pth")
-    return _load_torchvision(args.arch or "resnet18", args.weights)
+    return None
 
 
 def _load_bundled(arch: str | None = None) -> Checkpoint:

@@ -443,6 +443,37 @@ def test_a_name_resolution_that_blocks_does_not_block_the_probe(monkeypatch: pyt
 # --- architectures and specs ---------------------------------------------------------------------
 
 
+def test_weights_that_can_be_served_pass_the_check(tmp_path: Path, digits: StateDict, hub: Path) -> None:
+    good = safetensors(tmp_path / "good.safetensors", digits, Card(arch=NARROW))
+    for args in (Args(weights=str(good)), Args(weights="bundled"), Args(weights="DEFAULT")):
+        weights.check(args)
+    assert list(hub.iterdir()) == []  # nothing was downloaded
+
+
+def test_the_check_says_nothing_of_a_volume_that_is_not_mounted_here(tmp_path: Path) -> None:
+    weights.check(Args(weights=str(tmp_path / "volume" / "birds.pth")))
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "named"),
+    [
+        ("missing.pth", None, "there is no file"),
+        ("damaged.safetensors", None, "is not a safetensors file"),
+        ("of_ten.safetensors", "resnet18", "does not fit resnet18"),
+        ("IMAGENET1K_V9", None, "torchvision has no 'IMAGENET1K_V9'"),
+        ("birds.onnx", None, "is no file we read"),
+    ],
+)
+def test_the_check_refuses_what_could_not_be_served(
+    tmp_path: Path, digits: StateDict, name: str, arch: str | None, named: str
+) -> None:
+    (tmp_path / "damaged.safetensors").write_bytes(b"not at all")
+    safetensors(tmp_path / "of_ten.safetensors", digits)
+    path = str(tmp_path / name) if "." in name else name
+    with pytest.raises(WeightsError, match=named):
+        weights.check(Args(weights=path, arch=arch))
+
+
 def test_every_architecture_builds_for_any_number_of_classes() -> None:
     with torch.device("meta"):
         heads = {name: architectures.build(name, 7).state_dict()["fc.weight"].shape[0] for name in architectures.NAMES}

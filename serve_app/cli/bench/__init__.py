@@ -265,6 +265,76 @@ def overload(**options: Any) -> None:
 
 
 @bench.command()
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True)
+)
+@click.option("--shape", "shapes", type=Names(), default="step,ramp,spike", show_default=True, help="Of the traffic.")
+@click.option("--rate", type=POSITIVE, help="Low, requests/s.  [default: half of what one replica can do: stubs alone]")
+@click.option("--times", type=Real(1, min_open=True), default=5, show_default=True, help="The low rate, at the top.")
+@click.option("--high-s", type=Real(10), default=90, show_default=True, help="Of the step; of the ramp, up and down.")
+@click.option("--after-s", type=Real(1), default=90, show_default=True, help="At the low rate again.")
+@image_options
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of arrivals and choice of images.")
+@click.option("--timeout-s", type=Real(0.001), default=30, show_default=True, help="Of each request.")
+@click.option("--processes", type=click.IntRange(1, 64), help="Of the generator.  [default: a quarter of the cores]")
+@output_options
+def autoscale(**options: Any) -> None:
+    """Serve each FILE under traffic that rises and falls, and say how its replicas followed.
+
+    Each FILE is a deploy/*.yaml with an autoscaling_config: two policies, say. Each is served anew for each shape,
+    all with the same arrivals: 20 s at the low rate, then a step, a ramp of stairs, or a spike of 10 s, then the
+    low rate again. The replicas are watched through Ray's REST API. Of the first new one that answers: when it was
+    decided upon, its start-up, and when it was ready, which is its first answer. Back is when 99 of 100 requests
+    are within latency_slo_ms again. These count from the rise; replica s is what all replicas cost together.
+
+    The bars: the first new replica of a step ready within 10 s plus its own start-up; at most one reversal of the
+    number wanted (a turn round that does not follow the load); no request lost, while replicas are stopped too.
+    Requests refused (503) or expired (504) are counted apart. Some four minutes for each FILE and shape, in which
+    nothing else should run on the machine.
+
+    Exit status: 0 every bar holds, 1 one does not, 2 something could not be measured.
+    """
+    from serve_app.cli.bench.autoscale import run
+
+    sys.exit(run(**options))
+
+
+@bench.command()
+@click.option("--only", type=Names(separator=";"), help='Some of them: "kill replica;drain node".')
+@click.option("--rate", "rate_per_s", type=POSITIVE, default=70, show_default=True, help="Requests/s.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of arrivals.")
+@click.option("--timeout-s", type=Real(0.001), default=30, show_default=True, help="Of each request.")
+@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
+@click.option("--csv", "csv_path", type=FILE, help="Write the table's rows to this file, anew.")
+def faults(**options: Any) -> None:
+    """What a cluster loses when it is updated, drained, or something of it is killed, under load.
+
+    Ray nodes are started on this machine, a head without replicas and others with declared GPUs, and replicas of
+    a device that only takes its time. An open loop of small images goes through the head's HAProxy; five seconds
+    later the event, and then Ray is asked until every replica and proxy is well again. Updates: another weights
+    file, another environment (as new code needs), user_config, on a full GPU too; one replica fewer; kill -9 of a
+    replica, of a node with all its processes, of a HAProxy; a node that is drained.
+
+    The bars: updates, scaling and draining fail no request; of a kill only what was in flight on the victim fails
+    (strays, which were not, are none), save where the only HAProxy dies; full capacity comes back by itself.
+
+    \b
+    victim   requests on it when it was killed
+    strays   failed, though sent after the kill, or answered before it
+    least/s  answers in the worst second from the event on, of the mean before it
+    up       the fewest replicas that Ray said were serving
+    full s   from the event until every replica and proxy was well, and what it took was replaced
+
+    Twenty minutes, and per event two. Nothing else should run on the machine meanwhile.
+
+    Exit status: 0 every bar holds, 1 one does not, 2 something could not be played.
+    """
+    from serve_app.cli.bench.faults import run
+
+    sys.exit(run(**options))
+
+
+@bench.command()
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the service is.")
 @click.option("--count", type=click.IntRange(1, 1024), default=32, show_default=True, help="Images at once.")
 @click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="The median of them is shown.")

@@ -1,14 +1,11 @@
 """`serve-app bench gpu-report`: every figure that needs a GPU, in one run, into one file."""
 
 import json
-import signal
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from serve_app import architectures, weights
@@ -26,6 +23,7 @@ from serve_app.cli.bench import local_service, markdown, output
 from serve_app.cli.bench.local_service import on_device
 from serve_app.cli.bench.output import progress, read_images, warn_if_busy
 from serve_app.config import Args, ConfigError
+from serve_app.processes import sigterm_unwinds
 
 ARCH, QUICK_ARCH = "resnet50", "resnet18"
 HEADER = ("what", "figure", "bar", "verdict")
@@ -54,7 +52,7 @@ def run(
     if weights_name is None:
         arch = arch or (QUICK_ARCH if quick else ARCH)
     with ExitStack() as stack:
-        stack.enter_context(_sigterm_as_exit())
+        stack.enter_context(sigterm_unwinds())
         try:
             subject = _subject(stack, arch, weights_name, device)
         except ConfigError as error:
@@ -97,20 +95,6 @@ def _report(subject: Subject, scale: Scale, pictures: Images, budget_s: float) -
         "max_batch_size": scale.max_batch_size,
     }
     return Report(tasks(scale), partial(verdicts.lines, max_batch_size=scale.max_batch_size), facts, budget_s)
-
-
-@contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Python's own way with SIGTERM would leave behind what is being measured."""
-
-    def leave(number: int, _: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _serve(subject: Subject, pictures: Images, processes: int | None) -> Serve:

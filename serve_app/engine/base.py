@@ -48,6 +48,8 @@ class Prediction:
     device_ms: float
     """From the assembled list of images to results in host memory: with their decoding where the device does that,
     and with what is left of the batch before it."""
+    device_started: float
+    """When that began, as perf_counter() says: the same for all of an execution."""
 
 
 Outcome = Prediction | RequestError
@@ -75,7 +77,7 @@ class Execution:
         device_ms = (perf_counter() - self._started) * 1e3
         rows = zip(*(part.numpy()[: self._num_images] for part in top), strict=True)
         return [
-            self._errors[i] if i in self._errors else Prediction(class_ids, scores, logits, self._num_images, device_ms)
+            self._errors.get(i) or Prediction(class_ids, scores, logits, self._num_images, device_ms, self._started)
             for i, (scores, class_ids, logits) in enumerate(rows)
         ]
 

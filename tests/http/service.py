@@ -74,7 +74,7 @@ class FakeService:
         scores = np.float32(0.5) ** np.arange(1, len(LABELS) + 1, dtype=np.float32)
         logits = np.empty(len(LABELS), np.float32)
         logits[class_ids] = np.log(scores)
-        return Classification(Prediction(class_ids, scores, logits, 1, 3.0 * best), 1.0 * best, 2.0 * best)
+        return Classification(Prediction(class_ids, scores, logits, 1, 3.0 * best, 0.0), 1.0 * best, 2.0 * best)
 
     async def _hang(self, data: bytes) -> None:
         self.started.set()

@@ -17,7 +17,7 @@ FOUND = ([2, 1], [1, 0])
 
 def predictions() -> list[Prediction]:
     return [
-        Prediction(np.array(ids), np.zeros(2, np.float32), np.array(logits, np.float32), 1, 1.0)
+        Prediction(np.array(ids), np.zeros(2, np.float32), np.array(logits, np.float32), 1, 1.0, 0.0)
         for ids, logits in zip(FOUND, LOGITS, strict=True)
     ]
 
@@ -97,7 +97,7 @@ def test_classification_is_of_the_same_classes_as_class_ids_where_values_tie() -
 
 
 def test_a_broken_networks_nan_is_passed_on() -> None:
-    broken = [Prediction(np.array([0]), np.zeros(1, np.float32), np.full(4, math.nan, np.float32), 1, 1.0)]
+    broken = [Prediction(np.array([0]), np.zeros(1, np.float32), np.full(4, math.nan, np.float32), 1, 1.0, 0.0)]
     given = Tensor("image", "BYTES", (1,), [b""])
     asked = (RequestedOutput("probabilities"), RequestedOutput("logits", 4))
     values, classes = answer.outputs(InferRequest("", given, asked, 1, None, None), broken, LABELS)

@@ -4,16 +4,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from io import BytesIO
 
 import aiohttp
-import numpy as np
 import pytest
-from PIL import Image
 
-from serve_app import weights
-from serve_app.config import Args
-from serve_app.decode import Decoder
+from tests.serve.images import image_of_class
 from tests.serve.service import Received, Sent, Service, config, running
 
 BOTH = pytest.mark.parametrize("proxy", ["1", "0"], ids=["haproxy", "ordinary proxy"])
@@ -23,19 +18,8 @@ RECOVERY_TIMEOUT_S = 120
 
 @pytest.fixture(scope="module")
 def image_of() -> Callable[[int], bytes]:
-    """A PNG that the stub device puts into the given class: of noise, found by trying."""
-    checkpoint = weights.load(Args(weights="bundled"))
-    decode = Decoder(checkpoint.spec.geometry, max_image_pixels=10**6)
-
-    def find(wanted: int) -> bytes:
-        generator = np.random.default_rng(wanted)
-        while True:
-            buffer = BytesIO()
-            Image.fromarray(generator.integers(0, 256, (32, 32), dtype=np.uint8)).save(buffer, "PNG")
-            if decode(buffer.getvalue()).sum(dtype=np.int64) % checkpoint.spec.num_classes == wanted:
-                return buffer.getvalue()
-
-    return find
+    """A PNG that the stub device puts into the given class."""
+    return image_of_class
 
 
 @BOTH

@@ -34,7 +34,7 @@ check: install ## style, types, the configs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@for config in deploy/*.yaml; do $(BIN)/serve-app check $$config || exit 1; done
+	@for config in deploy/*.yaml deploy/kuberay/*.yaml; do $(BIN)/serve-app check $$config || exit 1; done
 
 format: install ## rewrite the code as `make check` wants it
 	$(BIN)/ruff check --fix .

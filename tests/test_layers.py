@@ -8,7 +8,16 @@ from collections.abc import Sequence
 
 import serve_app
 
-GLUE = ("app", "classifier", "metrics", "config_file", "cli.check", "bench.baselines.plain", "bench.baselines.tutorial")
+GLUE = (
+    "app",
+    "classifier",
+    "metrics",
+    "config_file",
+    "manifest",
+    "cli.check",
+    "bench.baselines.plain",
+    "bench.baselines.tutorial",
+)
 # Runs when it is imported.
 COMMAND = ("__main__",)
 # What `serve-app run` keeps in memory for as long as the service runs.
@@ -42,6 +51,10 @@ def test_only_glue_imports_ray() -> None:
 
 def test_what_only_reads_configs_or_sends_requests_does_not_import_torch() -> None:
     assert first_to_import("torch", [*RUN, *PROXY, *GENERATOR]) == "None"
+
+
+def test_spans_are_made_without_the_sdk() -> None:
+    assert first_to_import("opentelemetry.sdk", ["tracing"]) == "None"
 
 
 def test_an_import_is_noticed() -> None:

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from serve_app.cli import main
 from serve_app.config import Args, UserConfig
@@ -28,25 +27,30 @@ def test_every_command_exists(command: str) -> None:
     assert command in main.commands
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:deploy|serve_app)/[\w/]+\.\w+", README))))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:deploy|serve_app)/[\w/-]+\.\w+", README))))
 def test_every_file_exists(path: str) -> None:
     assert (REPOSITORY / path).is_file()
 
 
+SETTINGS = {name: field.default for model in (Args, UserConfig) for name, field in model.model_fields.items()}
+SHOWN = re.findall(r"^\| `(\w+)` \| (.*?) \|", README.partition("## Settings")[2].partition("\n## ")[0], re.MULTILINE)
+
+
+def test_the_most_used_settings_are_shown() -> None:
+    assert {"weights", "device", "max_batch_size", "latency_slo_ms"} <= dict(SHOWN).keys()
+
+
+@pytest.mark.parametrize(("name", "written"), SHOWN)
+def test_a_setting_that_is_shown_has_that_default(name: str, written: str) -> None:
+    default = SETTINGS[name]
+    if default is None:
+        assert not re.fullmatch(r"[\d.]+", written)  # in words: what follows from what
+    else:
+        assert written.strip("`") == (f"{default:g}" if isinstance(default, float) else str(default))
+
+
 @pytest.mark.parametrize(
-    ("model", "name"),
-    [(model, name) for model in (Args, UserConfig) for name in model.model_fields if name != "stub"],
+    "alert", re.findall(r"alert: (\w+)", (REPOSITORY / "deploy/monitoring/alerts.yml").read_text())
 )
-def test_every_setting_stands_in_a_table_with_its_default(model: type[BaseModel], name: str) -> None:
-    row = re.search(rf"^\| `{name}` \| (.*?) \|", README, re.MULTILINE)
-    assert row is not None
-    default = model.model_fields[name].default
-    written = row[1].strip("`").replace(",", "").replace(" MiB", "")
-    if default is None or isinstance(default, bool):
-        return
-    in_mebibytes = isinstance(default, int) and "MiB" in row[1]
-    assert (
-        float(written) == (default >> 20 if in_mebibytes else default)
-        if not isinstance(default, str)
-        else (written == default)
-    )
+def test_every_alert_stands_in_operate(alert: str) -> None:
+    assert f"`{alert}`" in README.partition("## Operate")[2].partition("\n## ")[0]

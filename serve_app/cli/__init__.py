@@ -2,6 +2,7 @@
 
 run        start the service on this machine, until Ctrl-C
 check      validate a deploy/*.yaml strictly
+settings   what such a file may say
 classify   send images to a running service
 bench      measure the device, a service under load, the alternatives
 tune       from measurements to a deploy/*.yaml
@@ -66,24 +67,33 @@ def run(config: Path, port: int | None, grpc_port: int | None, start_timeout_s: 
 def check(config: Path, gpus: int | None, cpus: int | None, as_json: bool) -> None:
     """Validate CONFIG strictly: unknown keys, wrong values, knobs that contradict each other.
 
+    CONFIG may be a KubeRay manifest too: the serveConfigV2 of its RayService is checked, against the
+    CPUs and GPUs of its pods unless --cpus and --gpus say otherwise.
+
     Exit status: 0 nothing wrong (there may be warnings), 1 errors, 2 CONFIG cannot be read.
     """
-    from serve_app import config_file
-    from serve_app.cli.check import print_findings, visible_gpus
+    from serve_app.cli.check import findings_of, print_findings
     from serve_app.config import ConfigError
 
     try:
-        content = config_file.read(config)
+        findings = findings_of(config, gpus, cpus)
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
-    gpus = visible_gpus() if gpus is None else gpus
-    findings = config_file.check(content, config_file.Resources(gpus=gpus, cpus=cpus))
     if as_json:
         click.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:
         print_findings(config, findings)
     sys.exit(any(finding.level == "error" for finding in findings))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
+def settings(as_json: bool) -> None:
+    """List every key of a config that is not Ray Serve's own, with its default."""
+    from serve_app.cli.settings import print_settings
+
+    print_settings(as_json)
 
 
 @main.command()

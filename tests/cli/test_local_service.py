@@ -3,12 +3,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from serve_app.cli.bench.local_service import StartError, on_device, running
+from serve_app.cli.bench import local_service
+from serve_app.cli.bench.local_service import Service, StartError, on_device, running
 
 TIMEOUT_S = 60.0
 
@@ -50,6 +52,30 @@ def test_one_that_is_not_ready_in_time_is_ended(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(StartError, match="no service at"), running({}, start_timeout_s=0.5):
         pass
     assert started[0].poll() is not None
+
+
+def test_its_dashboard_is_where_it_says_a_moment_after_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service = Service("http://127.0.0.1:8000", tmp_path / "output.txt")
+    service.log.write_text("ready http://127.0.0.1:8000 through HAProxy\n")
+
+    def announce(_: float) -> None:
+        with service.log.open("a") as log:
+            log.write("live  RAY_AUTH_MODE=token .venv/bin/serve deploy -a http://127.0.0.1:8266 CONFIG\n")
+
+    monkeypatch.setattr("time.sleep", announce)
+    assert service.dashboard_url() == "http://127.0.0.1:8266"
+
+
+def test_one_that_does_not_say_where_its_dashboard_is_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(local_service, "ANNOUNCE_TIMEOUT_S", 0.1)
+    log = tmp_path / "output.txt"
+    log.touch()
+    with pytest.raises(StartError, match="dashboard"):
+        Service("http://127.0.0.1:8000", log).dashboard_url()
 
 
 # A process that measures a service: one that only sleeps.

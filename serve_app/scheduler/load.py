@@ -50,7 +50,8 @@ class LoadMeter:
         before, arrivals = self._loop_s, self._arrivals
         self._read_at, self._loop_s, self._arrivals = now, loop_s, 0
         delay = wait_s / tolerable_s if tolerable_s > 0 else 0.0
-        if elapsed <= 0:
+        if elapsed <= 0:  # the first: what ran before it is nobody's
+            self._full_s = 0.0
             return Load(0.0, 0.0, 0.0, delay)
         # A batch counts when it ends: what of it was before the last reading is of the next ones.
         full_s, self._full_s = min(self._full_s, elapsed), max(0.0, self._full_s - elapsed)

@@ -35,6 +35,13 @@ def test_each_reading_is_of_the_time_since_the_last() -> None:
     assert meter.read(14.0, 1.5, 0.1, 0.0, 2.0) == Load(0.0, 0.0, 0.0, 0.0)
 
 
+def test_what_ran_before_the_first_reading_is_of_none() -> None:
+    meter = LoadMeter()
+    meter.executed_full(600.0)
+    meter.read(10.0, 0.0, 0.1, 0.0, 1.0)
+    assert meter.read(11.0, 0.0, 0.1, 0.0, 1.0).full == 0.0
+
+
 def test_a_batch_that_takes_longer_than_from_one_reading_to_the_next_counts_whole() -> None:
     meter = LoadMeter()
     meter.read(0.0, 0.0, 0.1, 0.0, 1.0)

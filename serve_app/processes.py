@@ -12,16 +12,19 @@ import psutil
 
 @contextmanager
 def sigterm_unwinds() -> Iterator[None]:
-    """SIGTERM ends this process by an exception, as Ctrl-C does. Python itself would leave what it started."""
+    """SIGTERM and SIGHUP end this process by an exception, as Ctrl-C does. Python would leave what it started."""
 
     def leave(number: int, _: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    # A signal that is ignored stays so: nohup.
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def inheriting(name: str) -> list[psutil.Process]:

@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psutil
@@ -24,6 +23,7 @@ from serve_app.bench.generator import Generator, default_processes
 from serve_app.bench.images import Images
 from serve_app.cli import ports
 from serve_app.cli.bench import output
+from serve_app.processes import sigterm_unwinds
 
 PATH = "/v1/classify"
 START_TIMEOUT_S = 600
@@ -94,7 +94,7 @@ def running(
     """The service that `content` describes, ready, on a free port. Raises StartError."""
     port = ports.free()
     url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, sigterm_unwinds():
         path, log = Path(folder, "config.yaml"), Path(folder, "output.txt")
         path.write_text(yaml.safe_dump(content), "utf-8")
         with log.open("wb") as log_file:
@@ -105,16 +105,11 @@ def running(
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,  # our Ctrl-C is ours; it is told to stop below
             )
-        # A signal that is ignored stays so: nohup.
-        numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, _exit) for number in numbers}
         try:
             _wait_until_ready(url, process, log, start_timeout_s)
             yield Service(url, log)
         finally:
             _stop(process)
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def not_ready(url: str) -> str | None:
@@ -135,11 +130,6 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, tim
             last = "\n".join(log.read_text("utf-8", "replace").splitlines()[-LAST_LINES:])
             raise StartError(f"{problem}\n{last}")
         time.sleep(POLL_S)
-
-
-def _exit(number: int, _: FrameType | None) -> None:
-    """Python's own way with SIGTERM would leave the service behind."""
-    sys.exit(128 + number)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

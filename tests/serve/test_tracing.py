@@ -8,9 +8,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from serve_app.grpc import SERVICE
 from serve_app.tracing import BATCH_BUCKET, BATCH_ID, BATCH_SIZE, ERROR_TYPE
+from tests.grpc.calls import image_request
 from tests.serve.service import Sent, Service, config, running
 from tests.waiting import eventually
 
@@ -141,14 +144,10 @@ def test_each_image_of_an_inference_request_has_its_own(service: Service, sample
 
 
 def test_a_grpc_request_has_them_too(service: Service, samples: dict[int, bytes]) -> None:
-    tritongrpc = pytest.importorskip("tritonclient.grpc")
-    import numpy as np
-
     trace_id, headers = traced(300)
-    image = tritongrpc.InferInput("image", [1, 1], "BYTES")
-    image.set_data_from_numpy(np.array([[samples[7]]], dtype=np.object_))
-    with tritongrpc.InferenceServerClient(service.grpc_address) as client:
-        client.infer("digits", [image], headers=headers)
+    with grpc.insecure_channel(service.grpc_address) as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        call(image_request(samples[7]).SerializeToString(), metadata=tuple(headers.items()))
     trace = of_traces(service, [trace_id])[trace_id]
     check_nesting(trace)
     assert {"image", *STAGES} < {span["name"] for span in trace}

@@ -31,6 +31,7 @@ from serve_app.config import (
     resolve_num_threads,
 )
 from serve_app.decode import Decoder, Pixels
+from serve_app.door import Door
 from serve_app.engine import Item, Normalised, Outcome, Prediction, load
 from serve_app.errors import RequestError
 from serve_app.grpc.servicer import InferenceServicer
@@ -137,6 +138,7 @@ class Classifier(InferenceServicer):
         self._engine.use(config.buckets())
         self._scheduler.configure(_policy(config), config.buckets(), warm_up_s)
         self._warn_if_out_of_reach(config)
+        Door.judge = http.judge(self)
         self.ready = True
 
     def _warn_if_out_of_reach(self, config: UserConfig) -> None:

@@ -12,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.door import Door
 from serve_app.errors import INTERNAL_CODE, DeadlineExceeded, NotReady, QueueFull, RequestError
 
 HTTP_CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware:middlewares"}
@@ -28,7 +29,7 @@ class _Answer(NamedTuple):
 
 def middlewares() -> list[Middleware]:
     """What Ray Serve calls for."""
-    return [Middleware(DocumentedErrors)]
+    return [Middleware(DocumentedErrors), Middleware(Door)]  # each around those before it
 
 
 class DocumentedErrors:

@@ -30,6 +30,14 @@ QUEUE_MS = "serve_app.queue_ms"
 _tracer = trace.get_tracer("serve_app")
 
 
+def is_wanted(traceparent: str | None) -> bool:
+    """Whether a request with this header (W3C Trace Context) is to have spans: its caller's trace has, and tracing is
+    on here."""
+    if traceparent is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return False
+    return not traceparent.endswith("-00")
+
+
 def answered(started: float, classification: Classification, bucket_of: Callable[[int], int]) -> None:
     """The spans of an image that was answered just now and came to the door at `started`, as perf_counter() says.
 

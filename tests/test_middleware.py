@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from serve_app.door import Door
 from serve_app.errors import INTERNAL_CODE
 from serve_app.middleware import HTTP_CALLBACK, DocumentedErrors, middlewares
 
@@ -97,4 +98,4 @@ def test_ray_finds_it_by_the_path_in_the_environment() -> None:
 
     [path] = HTTP_CALLBACK.values()
     assert import_attr(path) is middlewares
-    assert [middleware.cls for middleware in middlewares()] == [DocumentedErrors]
+    assert [middleware.cls for middleware in middlewares()] == [DocumentedErrors, Door]

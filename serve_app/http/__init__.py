@@ -1,6 +1,7 @@
 """The HTTP surface: Starlette routes over a small interface (`Service`), without Ray.
 
 routes.py     the application, all of it
+door.py       what is refused by its headers, before Ray's own work for it
 classify.py   POST /v1/classify
 infer.py      the Open Inference Protocol: inference
 models.py     ... and what server and model say of themselves
@@ -12,6 +13,7 @@ body.py       request bodies -> images, with every size bounded while reading; e
 errors.py     errors -> answers
 """
 
+from serve_app.http.door import judge
 from serve_app.http.routes import build_app
 
-__all__ = ["build_app"]
+__all__ = ["build_app", "judge"]

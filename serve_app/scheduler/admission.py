@@ -33,10 +33,13 @@ class Admission(Generic[Item]):
         """Seconds for each image, with every preparer at work."""
         return self.preparation.value / self._num_preparers
 
-    def check(self, terms: Terms, max_queue_size: int, limit: int, busy_until: float | None, now: float) -> bool:
+    def check(
+        self, terms: Terms, max_queue_size: int, limit: int, busy_until: float | None, now: float, way_s: float = 0.0
+    ) -> bool:
         """Raise QueueFull or Overloaded if one more image of these terms is not to come in.
 
-        True if it is let in only to try the prediction. `busy_until`: None for a device that is idle.
+        True if it is let in only to try the prediction. `busy_until`: None for a device that is idle. `way_s`: what it
+        waits for besides its preparation and the device.
 
         Half of the queue is open to the lower priority. No image comes in that would make one late that
         is in already and has the same priority.
@@ -45,7 +48,7 @@ class Admission(Generic[Item]):
         ahead, finish = self._finish(terms, limit, free_at, now)
         if self._is_full(terms.priority, max_queue_size):
             raise QueueFull(f"{len(self._queue)} images wait already: try again later", finish - now)
-        late = finish - (terms.deadline - MARGIN * (terms.deadline - now))
+        late = finish + way_s - (terms.deadline - MARGIN * (terms.deadline - now))
         if math.isfinite(terms.deadline) and late > 0:
             if busy_until is None and self._may_probe(terms, now):
                 return True

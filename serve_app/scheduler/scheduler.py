@@ -19,6 +19,7 @@ from serve_app.scheduler.delivery import Delivery, Scheduled
 from serve_app.scheduler.device import Device
 from serve_app.scheduler.isolation import Isolation
 from serve_app.scheduler.load import WAIT_BATCHES, Load, LoadMeter
+from serve_app.scheduler.loop_turn import WAY_TURNS, LoopTurn
 from serve_app.scheduler.observer import Observer
 from serve_app.scheduler.policy import Policy
 from serve_app.scheduler.queue import Place, Queue, Terms
@@ -67,6 +68,7 @@ class Scheduler(Generic[Item, Result]):
         self._alarm = Alarm(self._release, self._now)
         self.times = BatchTimes()
         self._load = LoadMeter()
+        self._loop_turn = LoopTurn(self._now)
         self._device: Device[Item, Result] = Device(
             execute, self.times, self._observer, self._now, self._stall, self._load
         )
@@ -118,7 +120,10 @@ class Scheduler(Generic[Item, Result]):
             if self.stalled:
                 raise _stalled_error()
             busy_until = self._device.busy_until if self._running else None
-            return self.admission.check(terms, self._policy.max_queue_size, self._batch_limit(now), busy_until, now)
+            way_s = self._loop_turn.look() * WAY_TURNS
+            return self.admission.check(
+                terms, self._policy.max_queue_size, self._batch_limit(now), busy_until, now, way_s
+            )
         except RequestError as error:
             self._observer.refused(error.code)
             if self.admission.is_possible(terms, now):

@@ -16,9 +16,9 @@ slow for the objective, did not run them, and refused half of the traffic until 
 class Estimate:
     """A quantile of the last observations. One that was far too high is outvoted by the next."""
 
-    def __init__(self, quantile: float = QUANTILE) -> None:
+    def __init__(self, quantile: float = QUANTILE, window: int = WINDOW) -> None:
         self._quantile = quantile
-        self._window: deque[float] = deque(maxlen=WINDOW)
+        self._window: deque[float] = deque(maxlen=window)
         self.value = 0.0
         self.least = math.inf
 

@@ -1,7 +1,9 @@
 """More than the device can do, on a real Ray Serve instance: what each client receives, in both proxy modes."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -59,6 +61,23 @@ def test_an_idle_device_refuses_what_it_is_too_slow_for(service: Service, sample
     [answer] = service.send(Sent(samples[7], {"X-Request-Timeout-Seconds": "0.1"}))
     assert (answer.status, answer.code) == (503, "overloaded")
     assert "allow more time" in answer.body["error"]
+
+
+@BOTH
+def test_who_is_refused_while_sending_can_go_on_with_the_connection(
+    service: Service, samples: dict[int, bytes]
+) -> None:
+    assert service.send(Sent(samples[7]))[0].status == 200
+    client = HTTPConnection(service.url.removeprefix("http://"), timeout=30)
+    for i in range(5):
+        headers = {"X-Request-Timeout-Seconds": "0.1", "X-Request-ID": f"try-{i}"}
+        client.request("POST", "/v1/classify", bytes(2_000_000), headers)
+        answer = client.getresponse()
+        assert (answer.status, answer.headers["X-Request-ID"]) == (503, f"try-{i}")
+        assert json.loads(answer.read())["code"] == "overloaded"
+        client.request("POST", "/v1/classify", samples[7])
+        answer = client.getresponse()
+        assert (answer.status, len(json.loads(answer.read())["images"])) == (200, 1)
 
 
 @BOTH

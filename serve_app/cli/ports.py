@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from random import SystemRandom
 
 import psutil
 
@@ -21,6 +22,8 @@ SIZE = 500
 """Ports for replicas over HTTP, that is how many of them a machine may have; gRPC's are some fewer."""
 RANGES = range(30_000, 19_999, -2 * SIZE)
 """Below what systems give to outgoing connections (Linux: 32768 and up); Ray's own first."""
+SINGLE = range(RANGES[0] + 2 * SIZE, 32_768)
+"""Above those, and still below: a port the system picked may be that of a connection before its server listens."""
 
 
 class NoPorts(RuntimeError):
@@ -83,11 +86,11 @@ def is_free(port: int) -> bool:
 
 
 def free() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on now, at random: who asks next, in whatever process, gets another. Raises NoPorts."""
+    for port in SystemRandom().sample(SINGLE, len(SINGLE)):
+        if is_free(port):
+            return port
+    raise NoPorts(f"none of the ports {SINGLE[0]} to {SINGLE[-1]} is free")
 
 
 def owner(port: int) -> str | None:

@@ -99,3 +99,15 @@ def test_processes_that_start_at_the_same_moment_share_no_port() -> None:
 def test_an_error_of_the_instance_is_its_own() -> None:
     with pytest.raises(ConnectionError, match="gone"), claimed():
         raise ConnectionError("gone")
+
+
+def test_a_free_port_is_neither_an_instances_nor_one_that_the_system_gives_to_a_connection() -> None:
+    assert {ports.free() for _ in range(100)} <= set(range(31_000, 32_768))
+
+
+def test_a_free_port_is_one_that_nobody_listens_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "SINGLE", range(18_061, 18_063))
+    with socket.create_server(("127.0.0.1", 18_061)):
+        assert {ports.free() for _ in range(20)} == {18_062}
+        with socket.create_server(("127.0.0.1", 18_062)), pytest.raises(NoPorts, match="18061 to 18062"):
+            ports.free()

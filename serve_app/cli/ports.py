@@ -27,7 +27,7 @@ SINGLE = range(RANGES[0] + 2 * SIZE, 32_768)
 
 
 class NoPorts(RuntimeError):
-    """Every range is in use."""
+    """All of them are in use."""
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def is_free(port: int) -> bool:
 
 
 def free() -> int:
-    """A port nobody listens on now, at random: who asks next, in whatever process, gets another. Raises NoPorts."""
+    """A port nobody listens on now; at random, so that others who ask hardly get the same. Raises NoPorts."""
     for port in SystemRandom().sample(SINGLE, len(SINGLE)):
         if is_free(port):
             return port

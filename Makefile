@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 CONSTRAINTS := deploy/constraints.txt
 BIN := .venv/bin
 
-.PHONY: help serve install test check format bench gpu-report proto lock train clean
+.PHONY: help serve install test check format bench gpu-report torture proto audit lock train clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ bench: install ## this service beside the alternatives, twenty minutes; ARGS="--
 gpu-report: install ## every figure that needs a GPU, nine minutes, into gpu-report.md; ARGS="--quick": a toy
 	$(BIN)/serve-app bench gpu-report $(ARGS)
 
+# libfaketime is for the fault "clock step", which is skipped without a C compiler: why it is built is in clock.py.
+torture: install ## hostile input, faults, a soak: two hours, into torture-report.md; ARGS="--quick": ten minutes
+	-CPPFLAGS=-UFAKE_PTHREAD $(BIN)/python -m pip install --quiet --force-reinstall --no-cache-dir --no-binary libfaketime libfaketime==3.0.1
+	$(BIN)/serve-app bench torture $(ARGS)
+
 train: install ## the bundled checkpoint, anew
 	$(BIN)/python -m serve_app.bundled.train
 
@@ -55,6 +60,15 @@ proto: ## serve_app/grpc/inference_pb2.py and .pyi, anew from inference.proto
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PYTHON) -m venv "$$folder" && "$$folder/bin/python" -m pip install --quiet grpcio-tools==1.72.2 && \
 	"$$folder/bin/python" -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serve_app/grpc/inference.proto
+
+# Not into .venv: they bring thirty packages. --strict: a package that nobody could be asked about is no good news.
+audit: install ## known vulnerabilities of every pinned package; sbom.json: what .venv holds, as CycloneDX
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(PYTHON) -m venv "$$folder" && "$$folder/bin/python" -m pip install --quiet pip-audit==2.10.1 cyclonedx-bom==7.5.0 && \
+	"$$folder/bin/cyclonedx-py" environment $(BIN)/python --pyproject pyproject.toml --output-reproducible -o sbom.json && \
+	{ "$$folder/bin/pip-audit" --strict --no-deps --disable-pip --progress-spinner off -r $(CONSTRAINTS) $(ARGS) || { \
+	echo "not clean: a vulnerability above, or an ERROR: PyPI or OSV (ARGS='-s osv') could not be asked, so nothing is known"; \
+	exit 1; }; }
 
 lock: install ## rewrite deploy/constraints.txt from what .venv holds
 	$(BIN)/python -m pip freeze --exclude-editable > $(CONSTRAINTS)

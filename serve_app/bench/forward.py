@@ -22,6 +22,7 @@ from serve_app.bench.images import readable
 from serve_app.config import Args
 from serve_app.decode import Decoder, Pixels, resize_and_crop
 from serve_app.engine import Engine, create
+from serve_app.engine.memory import is_out_of_memory
 from serve_app.model_spec import Geometry, ModelSpec
 from serve_app.weights import Checkpoint, load
 
@@ -225,7 +226,7 @@ def _measure_curve(setup: Setup, sizes: Sequence[int], repeats: int) -> Iterator
                         engine.warm_up(size)
                 ms = timed_ms(lambda size=size: engine.infer(crops[:size]))  # type: ignore[misc]
             except Exception as error:
-                if not memory.is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 measured = [smaller for smaller in measured if smaller < size]
                 yield "out of memory", size, None

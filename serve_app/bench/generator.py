@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from serve_app.bench import machine
 from serve_app.bench.arrivals import Step, dealt, piecewise, poisson
+from serve_app.bench.known import Known
 from serve_app.bench.samples import Samples
 from serve_app.bench.sender import MAX_IN_FLIGHT, Share, work
 
@@ -45,6 +46,8 @@ class Run:
     """Open loop: each request is judged by one of these, in equal shares."""
     deadlines_told: bool = True
     """Whether it also says so to the service."""
+    known: tuple[Known | None, ...] = ()
+    """What each of the generator's images is to be answered: another answer is a failure. Empty: nothing is known."""
 
 
 class Generator:
@@ -120,6 +123,7 @@ class Generator:
                 seed=run.seed * count + i,
                 timeout_s=run.timeout_s,
                 max_in_flight=MAX_IN_FLIGHT // count,
+                known=run.known,
             )
             for i in range(count)
         ]

@@ -15,6 +15,7 @@ import aiohttp
 
 from serve_app.bench.bars import Check
 from serve_app.protocol.tensor import BYTES, Tensor, to_bytes
+from serve_app.tokens import authorization
 
 NATIVE, ONE_EACH, TOGETHER = "native, one each", "infer, one each", "infer, all in one"
 MODES = (NATIVE, ONE_EACH, TOGETHER)
@@ -73,7 +74,7 @@ async def measure(
     found = Rounds(len(images))
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
+    async with aiohttp.ClientSession(url, connector=connector, timeout=timeout, headers=authorization()) as session:
         client = _Client(session, await _model(session), images)
         for number in range(-1, rounds):
             turn = number % len(MODES)

@@ -7,7 +7,6 @@ import torch
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # man 5 proc_pid_clear_refs
-WORDS = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 STATUS = Path("/proc/self/status")
 
 
@@ -26,8 +25,3 @@ def peak_bytes(device: str) -> int | None:
         return None
     found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
     return int(found[1]) * 1024 if found else None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """torch has a class for CUDA's own; CUDA's libraries and the CPU's allocator say so in words."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in WORDS)

@@ -31,7 +31,7 @@ class Samples:
     done_s: npt.NDArray[np.float64]
     """float64 (n,): when its answer was in, or it failed."""
     status: npt.NDArray[np.str_]
-    """str (n,): the HTTP status, or in a word why there is none."""
+    """str (n,): the HTTP status, or in words why there is none, or why a known image's answer is wrong."""
     batch_size: npt.NDArray[np.float64]
     """float64 (n,): images in the execution that it was part of; NaN where the answer does not say."""
     stages_ms: npt.NDArray[np.float64]

@@ -8,7 +8,7 @@ import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -17,7 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
+from serve_app.bench.known import Known
 from serve_app.bench.samples import STAGES, Samples
+from serve_app.bench.status import OK
+from serve_app.tokens import authorization
 
 MAX_IN_FLIGHT = 16_384  # of all processes: the ports of an address are 28,000
 NOT_SENT = "not sent"
@@ -45,6 +48,8 @@ class Share:
     seed: int
     timeout_s: float
     max_in_flight: int
+    known: tuple[Known | None, ...] = ()
+    """What each image is to be answered; empty: nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -131,14 +136,17 @@ async def _send_all(share: Share, images: tuple[bytes, ...], start: float) -> _L
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=share.timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
+        headers=authorization(),
     ) as session:
 
         async def send(number: int, intended_s: float | None, deadline_ms: float) -> None:
-            data = images[picks[number % len(picks)]]
+            image = int(picks[number % len(picks)])
             headers = {} if math.isnan(deadline_ms) or not share.deadlines_told else _headers(deadline_ms)
             sent_s = time.monotonic() - start
-            answer = await _post(session, share.url, data, headers)
+            answer = await _post(session, share.url, images[image], headers)
             done_s = time.monotonic() - start
+            if share.known:
+                answer = _judged(answer, share.known[image])
             log.add(sent_s if intended_s is None else intended_s, sent_s, done_s, deadline_ms, answer)
 
         if share.concurrency:
@@ -179,6 +187,14 @@ async def _sleep_until(when: float) -> None:
     """`when` is of `time.monotonic()`. Again and again, for uvloop rounds to milliseconds, either way."""
     while (wait_s := when - time.monotonic()) > 0:  # noqa: ASYNC110 - nobody sets an event: it is the clock
         await asyncio.sleep(wait_s)
+
+
+def _judged(answer: _Answer, known: Known | None) -> _Answer:
+    """With what is wrong with it as its status, if it is an answer and something is."""
+    if answer.status != OK or known is None:
+        return answer
+    fault = known.fault(answer.body)
+    return replace(answer, status=fault) if fault else answer
 
 
 def _headers(deadline_ms: float) -> dict[str, str]:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -5,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from serve_app.bench.resident import MEBIBYTE, Growth, Resident, replicas_bytes
+from serve_app.bench.resident import MEBIBYTE, Growth, Resident, forget_peaks, peak_bytes, replicas_bytes
 
 SLEEPER = "print(flush=True); input()"
 
@@ -14,7 +15,7 @@ SLEEPER = "print(flush=True); input()"
 def process(name: str, script: str = SLEEPER) -> Iterator[None]:
     """One of that name, ready."""
     with subprocess.Popen(
-        [sys.executable, "-c", script, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [name, "-c", script], executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -24,9 +25,14 @@ def process(name: str, script: str = SLEEPER) -> Iterator[None]:
             child.communicate("\n")
 
 
+def within(name: str, script: str = SLEEPER) -> str:
+    """The script of one that starts one of that name."""
+    return f"import subprocess; subprocess.run([{name!r}, '-c', {script!r}], executable={sys.executable!r})"
+
+
 def test_replicas_are_found_below_this_process_by_their_name() -> None:
     before = replicas_bytes()
-    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPER!r}, 'ray::ServeReplica:app:Two'])"
+    nested = within("ray::ServeReplica:app:Two")
     with process("ray::ServeProxy"):
         assert replicas_bytes() == before
         with process("ray::ServeReplica:app:One"):
@@ -34,6 +40,26 @@ def test_replicas_are_found_below_this_process_by_their_name() -> None:
             with process("raylet", nested):
                 both = replicas_bytes() - before
     assert 0 < one < both
+
+
+def test_what_a_replica_has_started_is_counted_with_it() -> None:
+    before = replicas_bytes()
+    with process("ray::ServeReplica:app:One"):
+        alone = replicas_bytes() - before
+    nested = within("python decode_worker.py")
+    with process("ray::ServeReplica:app:One", nested):
+        assert replicas_bytes() - before > 1.5 * alone
+
+
+def test_a_peak_that_is_over_is_seen_of_replicas_and_what_they_started_and_can_be_forgotten() -> None:
+    spike = f"spike = bytearray(b'x') * (200 << 20); del spike; {SLEEPER}"
+    with process("ray::ServeReplica:app:One", within("python decode_worker.py", spike)):
+        now, most = replicas_bytes(), peak_bytes(os.getpid())
+        assert most > now + 150 * MEBIBYTE
+        forget_peaks(os.getpid())
+        assert peak_bytes(os.getpid()) < most - 150 * MEBIBYTE
+    with process("raylet", spike):
+        assert peak_bytes(os.getpid()) == 0
 
 
 def watched(mib: dict[float, float]) -> Resident:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +70,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, api: dict[str, Any] =
         with server.running(reply, readiness=Answer(body=json.dumps(api).encode())) as url:
             log = tmp_path / "output.txt"
             log.write_text(f"ready {url}\nlive  RAY_AUTH_MODE=token .venv/bin/serve deploy -a {url} CONFIG\n")
-            yield Service(url, log)
+            yield Service(url, log, os.getpid())
 
     monkeypatch.setattr(local_service, "running", running)
     return served

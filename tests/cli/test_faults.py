@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +17,16 @@ from serve_app.bench.faults.cluster import ClusterError
 from serve_app.bench.faults.event import Event
 from serve_app.bench.faults.events import EVENTS
 from serve_app.bench.faults.outcome import Outcome
+from serve_app.bench.faults.play import NotInForce
+from serve_app.bench.faults.unavailable import Unavailable
+from serve_app.bench.generator import Run
+from serve_app.bench.known import WRONG_CLASS, Known, Reference, Unknown
 from serve_app.cli import main
 
 FAULTS = import_module("serve_app.cli.bench.faults")  # as an attribute of its package it is the command
 NAMES = [event.name for event in EVENTS]
 LAYOUTS = len({event.layout for event in EVENTS})
+KNOWN = (Known(3, 0.5), None)
 GOOD = Outcome(4200, {}, None, 0, 0, 70.0, 61, 130.0, 2, 31.5)
 
 
@@ -31,7 +37,8 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     def prepare(**outcomes: Outcome | Exception) -> list[str]:
         names: list[str] = []
 
-        def play(_: object, __: object, watch: Any, ___: object) -> Outcome:
+        def play(_: object, run: Run, watch: Any, __: object) -> Outcome:
+            assert run.known == KNOWN
             event: Event = watch.event
             names.append(event.name)
             outcome = outcomes.get(event.name.replace(" ", "_"), GOOD)
@@ -42,6 +49,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
         monkeypatch.setattr(FAULTS, "Generator", nothing)
         monkeypatch.setattr(FAULTS, "running", nothing)
         monkeypatch.setattr(FAULTS, "set_up", lambda *_: SimpleNamespace(before=SimpleNamespace(running=())))
+        monkeypatch.setattr(FAULTS, "reference", lambda *_: Reference("digits", KNOWN))
         monkeypatch.setattr(FAULTS, "play", play)
         return names
 
@@ -97,10 +105,69 @@ def test_the_report_has_everything(played: Callable[..., list[str]], tmp_path: P
         assert [row["event"] for row in csv.DictReader(opened)] == NAMES
 
 
-def test_what_cannot_be_played_says_why_and_leaves_other_layouts_alone(played: Callable[..., list[str]]) -> None:
-    names = played(weights=ClusterError("node 1 did not start: no room"))
+@pytest.mark.parametrize(("refusals", "status"), [(1, 0), (100, 2)])
+def test_a_service_just_whole_may_refuse_once(
+    played: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, refusals: int, status: int
+) -> None:
+    played()
+    answers: list[Exception] = [Unknown("a good image was answered with 503")] * refusals
+
+    def reference(*_: object) -> Reference:
+        if answers:
+            raise answers.pop()
+        return Reference("digits", KNOWN)
+
+    monkeypatch.setattr(FAULTS, "reference", reference)
+    monkeypatch.setattr(FAULTS, "KNOWN_PAUSE_S", 0.0)
+    assert run("--only", "weights").exit_code == status
+
+
+def test_wrong_answers_and_weights_are_shown_and_fail(played: Callable[..., list[str]]) -> None:
+    wrong = replace(GOOD, failed={WRONG_CLASS: 2}, wrong=2)
+    weights = replace(GOOD, wrong_weights=("abc",))
+    played(engine_raises=wrong, other_weights=weights)
+    result = run("--only", "engine raises;other weights")
+    table = " ".join(result.stdout.split())
+    assert (table.count("NO"), table.count("wrong")) == (2, 2)  # in cells that are wrapped
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert result.exit_code == 1
+    report = json.loads(run("--only", "engine raises;other weights", "--json").stdout)
+    assert [(each["wrong"], each["wrong_weights"], each["ok"]) for each in report["events"]] == [
+        (2, [], False),
+        (0, ["abc"], False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClusterError("node 1 did not start: no room"),
+        OSError("node 1 did not start: no room"),
+    ],
+)
+def test_what_cannot_be_played_says_why_and_leaves_other_layouts_alone(
+    played: Callable[..., list[str]], error: Exception
+) -> None:
+    names = played(weights=error)
     result = run()
     first = [event.name for event in EVENTS if event.layout == EVENTS[0].layout]
     assert names == ["weights", *NAMES[len(first) :]]
     assert f"{', '.join(first)}: node 1 did not start: no room" in " ".join(result.stderr.split())
     assert result.exit_code == 2
+
+
+def test_what_was_never_in_force_is_not_known_and_ends_no_other(played: Callable[..., list[str]]) -> None:
+    names = played(out_of_memory=NotInForce("in 20 s it was not seen to be in force"))
+    result = run("--only", "out of memory;weights gone;weights")
+    assert names == ["weights", "out of memory", "weights gone"]
+    assert "out of memory: in 20 s it was not seen" in " ".join(result.stderr.split())
+    assert result.exit_code == 2
+
+
+def test_what_this_machine_cannot_play_is_skipped_with_its_reason(played: Callable[..., list[str]]) -> None:
+    played(full_disk=Unavailable("a small disk cannot be mounted"))
+    result = run("--only", "full disk;weights")
+    assert result.exit_code == 0
+    assert "full disk: a small disk cannot be mounted" in " ".join(result.stderr.split())
+    report = json.loads(run("--only", "full disk", "--json").stdout)
+    assert report["events"][0]["skipped"]

@@ -57,7 +57,7 @@ def test_one_that_is_not_ready_in_time_is_ended(monkeypatch: pytest.MonkeyPatch)
 def test_its_dashboard_is_where_it_says_a_moment_after_it_is_ready(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    service = Service("http://127.0.0.1:8000", tmp_path / "output.txt")
+    service = Service("http://127.0.0.1:8000", tmp_path / "output.txt", 1)
     service.log.write_text("ready http://127.0.0.1:8000 through HAProxy\n")
 
     def announce(_: float) -> None:
@@ -75,7 +75,7 @@ def test_one_that_does_not_say_where_its_dashboard_is_is_not_waited_for_for_ever
     log = tmp_path / "output.txt"
     log.touch()
     with pytest.raises(StartError, match="dashboard"):
-        Service("http://127.0.0.1:8000", log).dashboard_url()
+        Service("http://127.0.0.1:8000", log, 1).dashboard_url()
 
 
 # A process that measures a service: one that only sleeps.

@@ -15,9 +15,11 @@ from serve_app.bench.faults.outcome import Outcome
 from serve_app.bench.faults.play import Watch, play
 from serve_app.bench.faults.stage import FAILED, set_up
 from serve_app.bench.generator import Generator, Run
+from serve_app.bench.known import reference
 from tests.cluster.clusters import classify, cluster_of, get
 from tests.waiting import eventually
 
+IMAGES = images.generated(32, 32).files
 RATE_PER_S = 30.0
 DURATION_S = 25.0
 """Of the load; an event that takes longer goes on without."""
@@ -31,7 +33,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def generator() -> Iterator[Generator]:
-    with Generator(images.generated(32, 32).files, 1) as found:
+    with Generator(IMAGES, 1) as found:
         yield found
 
 
@@ -45,7 +47,8 @@ def stage(cluster: Cluster) -> Stage:
 def happen(stage: Stage, generator: Generator) -> Callable[..., Outcome]:
     def under_load(act: Callable[[Stage], Done], bar: Bar, duration_s: float = DURATION_S) -> Outcome:
         event = Event(act.__name__, PAIR, bar, act, duration_s)
-        run = Run(f"{stage.cluster.url}/v1/classify", duration_s, rate_per_s=RATE_PER_S)
+        url = f"{stage.cluster.url}/v1/classify"
+        run = Run(url, duration_s, rate_per_s=RATE_PER_S, known=reference(url, IMAGES, 30.0).answers)
         outcome = play(generator, run, Watch(stage, event), lambda _: None)
         assert outcome.holds(bar), outcome
         return outcome

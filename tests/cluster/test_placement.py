@@ -17,10 +17,11 @@ TIMEOUT_S = 240.0
 STAYS_S = 5.0
 
 
-def content(http_port: int) -> dict[str, Any]:
+def content(cluster: Cluster) -> dict[str, Any]:
     """One quarter of a GPU more than there is, and an application that asks for none."""
-    gpu = with_deployment(FULL.content(http_port), num_replicas=QUARTERS + 1)
-    cpu = with_deployment(FULL.content(http_port), num_replicas=1, ray_actor_options={"num_cpus": 1})
+    full = FULL.content(cluster.http_port, cluster.folder)
+    gpu = with_deployment(full, num_replicas=QUARTERS + 1)
+    cpu = with_deployment(full, num_replicas=1, ray_actor_options={"num_cpus": 1})
     return {
         **gpu,
         "applications": [*gpu["applications"], {**cpu["applications"][0], "name": ON_CPU, "route_prefix": "/cpu"}],
@@ -30,7 +31,7 @@ def content(http_port: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with cluster_of([HEAD, WITH_GPU, Resources(cpus=2)]) as found:
-        found.deploy(content(found.http_port))
+        found.deploy(content(found))
         yield found
 
 

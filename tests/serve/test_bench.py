@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.serve.service import BIN
+from tests.serve.service import BIN, config
 
 SMALL = ("--weights", "bundled", "--image-size", "64x64")
 BRIEF = (*("--duration-s", "1", "--warm-up-s", "0.5", "--repeats", "1"), "--rate", "20,40", "--concurrency", "4")
@@ -56,3 +57,18 @@ def test_tune_serves_what_it_wrote_at_the_rate_that_it_predicts(tmp_path: Path) 
     assert verified["holds"] is (result.returncode == 0)
     assert path.read_text().startswith(f"# Verified: {'the bound holds' if verified['holds'] else 'IT DOES NOT HOLD'}")
     assert subprocess.run([BIN / "serve-app", "check", path]).returncode == 0
+
+
+def test_hostile_images_and_http_hurt_nobody_on_a_real_instance(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config()))
+    result = serve_app("bench", "fuzz", str(path), "--cases", "1500", "--json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads(result.stdout)
+    assert (report["cases"], report["failures"], report["wrong"], report["lost"]) == (1500, [], [], "")
+    assert report["neighbours"] > 100
+    assert report["peak_mib"] >= report["memory_mib"][-1] > 0  # the replica and its peak were found
+    [ended] = [check for check in report["checks"] if check["check"] == "replicas that ended"]
+    assert (ended["measured"], ended["note"]) == (0, "of 1")
+    found = {outcome for kind in report["outcomes"].values() for outcome in kind}
+    assert {"200", "400", "413", "415", "422"} <= found

@@ -76,6 +76,9 @@ class Plain:
             "batching": self._user_config.model_dump(),
         }
 
+    def authorize(self, authorization: str | None) -> None:
+        return
+
     def terms(self, timeout_s: float | None, priority: Priority) -> Terms:
         return Terms()
 

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -241,16 +241,32 @@ class Cluster:
         return ["--head", *common, *folder, *_options({"port": self.gcs_port, "dashboard-port": self.dashboard_port})]
 
 
+Surroundings = Callable[[Path], AbstractContextManager[Mapping[str, str]]]
+"""What is done to a cluster's folder before its first node starts, and undone after its last; gives variables."""
+
+
+@contextmanager
+def nothing_special(_: Path) -> Iterator[Mapping[str, str]]:
+    yield {}
+
+
 @contextmanager
 def running(
-    resources: Sequence[Resources], environment: Mapping[str, str], one_port: bool = False
+    resources: Sequence[Resources],
+    environment: Mapping[str, str],
+    one_port: bool = False,
+    surroundings: Surroundings = nothing_special,
 ) -> Iterator[Cluster]:
     """A cluster of nodes with these resources, the head first; afterwards no process of it is left.
 
     `environment` has Ray's variables for Serve and its ports. Raises ClusterError.
     """
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder, processes.sigterm_unwinds():
-        cluster = Cluster(environment, Path(folder), one_port)
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        processes.sigterm_unwinds(),
+        surroundings(Path(folder)) as variables,
+    ):
+        cluster = Cluster({**environment, **variables}, Path(folder), one_port)
         try:
             cluster.add(resources[0])
             cluster.add(*resources[1:])

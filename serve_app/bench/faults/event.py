@@ -51,6 +51,13 @@ class Done:
     in_flight: int | None = None
     """Requests on the victim when it began; None: nobody is killed."""
     ended: float = field(default_factory=time.monotonic)
+    mend: Callable[[], None] | None = None
+    """Puts right what does not pass by itself: the disk has room again, the file is back. Nothing else is done."""
+    was_in_force: Callable[[], bool] = field(default=lambda: True)
+    """Whether what `mend` puts right can be seen to be there; asked until it can. Raises OSError where nobody answers.
+    """
+    wrong_weights: Callable[[], set[str]] = field(default=set)
+    """sha256 of weights that answer, and may not. Asked from the event on; raises OSError where nobody answers."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class Event:
     act: Callable[[Stage], Done]
     duration_s: float
     """Of the load, from some seconds before it."""
+    mended_after_s: float = 0.0
+    """When `Done.mend` is called, if there is one; counted from the event."""
 
 
 def is_whole(state: State, replicas: int) -> bool:

@@ -1,6 +1,8 @@
-"""What dies without a word, or is taken away: a replica, a node with all that is on it, a HAProxy."""
+"""What is told to end, dies without a word, or is taken away: replica, node, HAProxy, what Serve itself runs."""
 
+import signal
 import time
+from functools import partial
 
 import psutil
 
@@ -8,19 +10,23 @@ from serve_app import processes
 from serve_app.bench.faults import haproxy
 from serve_app.bench.faults.cluster import ClusterError, Node
 from serve_app.bench.faults.event import Done, Stage
-from serve_app.bench.serve_api import Replica, State
+from serve_app.bench.faults.victims import a_replica, actor, find_actor, ids, on_replicas
+from serve_app.bench.serve_api import Replica
 
 DRAIN_DEADLINE_S = 600
 DEATH_TIMEOUT_S = 10.0
+CONTROLLER, MANAGER, FALLBACK = "ServeController", "HAProxyManager", "ProxyActor"
 
 
-def replica(stage: Stage) -> Done:
-    victim = stage.before.running[0]
-    if victim.pid is None:
-        raise ClusterError(f"replica {victim.id} has no process")
-    began, in_flight = time.monotonic(), _on_replicas(stage, [victim])
-    processes.kill([psutil.Process(victim.pid)], DEATH_TIMEOUT_S)
-    return Done(began, lambda state: victim.id not in _ids(stage, state), in_flight)
+def _replica(number: signal.Signals, stage: Stage) -> Done:
+    victim, pid = a_replica(stage)
+    began, in_flight = time.monotonic(), on_replicas(stage, [victim])
+    _send(number, psutil.Process(pid))
+    return Done(began, lambda state: victim.id not in ids(stage, state), in_flight)
+
+
+replica = partial(_replica, signal.SIGKILL)
+end_replica = partial(_replica, signal.SIGTERM)
 
 
 def node(stage: Stage) -> Done:
@@ -28,22 +34,48 @@ def node(stage: Stage) -> Done:
     victim, replicas = _node_with_replicas(stage)
     everything = victim.processes()  # found first: it takes a while
     began, through = time.monotonic(), sum(haproxy.in_flight(victim.node_id).values())
-    in_flight = through + _on_replicas(stage, replicas, but=victim)
+    in_flight = through + on_replicas(stage, replicas, but=victim)
     processes.kill(everything, DEATH_TIMEOUT_S)
     ended = time.monotonic()
     victim.kill()
     lost = {each.id for each in replicas}
-    return Done(began, lambda state: not lost & _ids(stage, state), in_flight, ended)
+    return Done(began, lambda state: not lost & ids(stage, state), in_flight, ended)
 
 
-def head_haproxy(stage: Stage) -> Done:
+def _head_haproxy(number: signal.Signals, stage: Stage) -> Done:
     """That of the head."""
     victim = haproxy.pid(stage.cluster.head.node_id)
     if victim is None:
         raise ClusterError("the head has no HAProxy")
     began, in_flight = time.monotonic(), sum(haproxy.in_flight(stage.cluster.head.node_id).values())
-    processes.kill([psutil.Process(victim)], DEATH_TIMEOUT_S)
+    _send(number, psutil.Process(victim))
     return Done(began, lambda _: haproxy.pid(stage.cluster.head.node_id) not in (None, victim), in_flight)
+
+
+head_haproxy = partial(_head_haproxy, signal.SIGKILL)
+end_head_haproxy = partial(_head_haproxy, signal.SIGTERM)
+
+
+def _actor(name: str, number: signal.Signals, stage: Stage) -> Done:
+    """One of Serve's own, on the head: no request goes through it. SIGTERM may be nothing to it."""
+    head = stage.cluster.head
+    victim = actor(head, name)
+    began = time.monotonic()
+    stays = not _is_gone_after(number, victim)
+
+    def recovered(_: object) -> bool:
+        found = find_actor(head, name)
+        return found is not None and (stays or found.pid != victim.pid)
+
+    return Done(began, recovered)
+
+
+controller = partial(_actor, CONTROLLER, signal.SIGKILL)
+end_controller = partial(_actor, CONTROLLER, signal.SIGTERM)
+manager = partial(_actor, MANAGER, signal.SIGKILL)
+"""Of the head's HAProxy, whose parent it is."""
+fallback = partial(_actor, FALLBACK, signal.SIGKILL)
+"""The proxy in Python that HAProxy has for when no replica is up."""
 
 
 def drain(stage: Stage) -> Done:
@@ -52,7 +84,7 @@ def drain(stage: Stage) -> Done:
     began = time.monotonic()
     stage.cluster.drain(victim, DRAIN_DEADLINE_S)
     moving = {each.id for each in replicas}
-    return Done(began, lambda state: not moving & _ids(stage, state) and victim.node_id not in state.proxies)
+    return Done(began, lambda state: not moving & ids(stage, state) and victim.node_id not in state.proxies)
 
 
 def _node_with_replicas(stage: Stage) -> tuple[Node, list[Replica]]:
@@ -61,12 +93,16 @@ def _node_with_replicas(stage: Stage) -> tuple[Node, list[Replica]]:
     return victim, [each for each in stage.before.running if each.node_id == victim.node_id]
 
 
-def _on_replicas(stage: Stage, replicas: list[Replica], but: Node | None = None) -> int:
-    """Requests on them, through whichever node's HAProxy, `but` this one's."""
-    servers = [haproxy.in_flight(each.node_id) for each in stage.cluster.nodes if each.alive and each is not but]
-    wanted = tuple(each.id for each in replicas)
-    return sum(count for one in servers for name, count in one.items() if name.endswith(wanted))
+def _send(number: signal.Signals, process: psutil.Process) -> None:
+    """Returns when it is gone. Raises ClusterError for one that stays."""
+    if not _is_gone_after(number, process):
+        raise ClusterError(f"{process.pid} is still there {DEATH_TIMEOUT_S:g} s after {number.name}")
 
 
-def _ids(stage: Stage, state: State) -> set[str]:
-    return {each.id for each in stage.deployment(state).replicas}
+def _is_gone_after(number: signal.Signals, process: psutil.Process) -> bool:
+    process.send_signal(number)
+    try:
+        process.wait(DEATH_TIMEOUT_S)
+    except psutil.TimeoutExpired:
+        return False
+    return True

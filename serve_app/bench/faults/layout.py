@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from serve_app.bench.faults.cluster import Resources
+from serve_app.bench.faults import clock, disk
+from serve_app.bench.faults.cluster import Resources, Surroundings, nothing_special
 
 APPLICATION = "serve-app"
 HEAD = Resources(cpus=0)
@@ -16,6 +18,11 @@ STUB = {"base_ms": 60, "per_image_ms": 1}
 """One of two replicas can bear alone what is sent: what is lost is lost to the event, never to overload."""
 # Every replica starts from nothing on cores that others use too.
 HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 10}
+
+
+WEIGHTS = "weights.safetensors"
+BREAKAGES = "SERVE_APP_BREAKAGES"
+"""Environment variable: the folder in which an engine looks for what it is to do."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,16 @@ class Layout:
     max_surge_percent: int = 0
     one_port: bool = False
     """See Cluster."""
+    breakable: bool = False
+    """Its engines obey files, and its weights are in one: see `breaking`."""
+    surroundings: Surroundings = nothing_special
 
-    def content(self, http_port: int) -> dict[str, Any]:
-        """What is deployed, with http_options.port."""
+    def content(self, http_port: int, folder: Path) -> dict[str, Any]:
+        """What is deployed, with http_options.port; `folder` is for what is to be broken."""
+        content = self._content(http_port)
+        return breakable(content, folder) if self.breakable else content
+
+    def _content(self, http_port: int) -> dict[str, Any]:
         return {
             "proxy_location": "EveryNode",
             "http_options": {"host": "127.0.0.1", "port": http_port, "request_timeout_s": REQUEST_TIMEOUT_S},
@@ -68,6 +82,11 @@ FULL = Layout("one GPU, full", (HEAD, WITH_GPU), replicas=4, num_gpus=0.25, max_
 ROOM = replace(FULL, name="one GPU, with room for a fifth", num_gpus=0.2, max_surge_percent=25)
 
 
+BREAKABLE = replace(PAIR, name="the same, of engines and weights that can be broken", breakable=True)
+SMALL_DISK = replace(PAIR, name="the same, with a small disk for Ray's folder", surroundings=disk.mounted)
+OWN_CLOCK = replace(PAIR, name="the same, with a clock of their own", surroundings=clock.followed)
+
+
 def with_args(content: Mapping[str, Any], **args: Any) -> dict[str, Any]:
     changed = deepcopy(dict(content))
     changed["applications"][0]["args"].update(args)
@@ -84,4 +103,10 @@ def with_variable(content: Mapping[str, Any], name: str, value: str) -> dict[str
     """An environment variable of the replicas."""
     changed = deepcopy(dict(content))
     changed["applications"][0]["runtime_env"] = {"env_vars": {name: value}}
+    return changed
+
+
+def breakable(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    changed = with_variable(with_args(content, weights=str(folder / WEIGHTS)), BREAKAGES, str(folder))
+    changed["applications"][0]["import_path"] = "serve_app.bench.faults.breaking:build_app"
     return changed

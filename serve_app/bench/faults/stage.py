@@ -2,6 +2,7 @@
 
 import time
 
+from serve_app.bench.faults import weights_file
 from serve_app.bench.faults.cluster import Cluster
 from serve_app.bench.faults.event import Stage, is_whole
 from serve_app.bench.faults.layout import APPLICATION, WITH_GPU, Layout, with_deployment
@@ -19,7 +20,9 @@ class NotWhole(RuntimeError):
 def set_up(cluster: Cluster, layout: Layout) -> Stage:
     """As many nodes and replicas as the layout says, and all of them well. Raises NotWhole and ClusterError."""
     cluster.replace_lost(WITH_GPU)
-    deployed = cluster.deployed or layout.content(cluster.http_port)
+    if layout.breakable:
+        weights_file.put(cluster.folder)
+    deployed = cluster.deployed or layout.content(cluster.http_port, cluster.folder)
     cluster.deploy(with_deployment(deployed, num_replicas=layout.replicas))
     return Stage(cluster, wait_until_whole(cluster, layout.replicas).applications[APPLICATION])
 

@@ -3,6 +3,7 @@
 import json
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from serve_app.bench.faults.layout import with_args, with_deployment, with_varia
 from serve_app.bench.serve_api import State
 
 BUNDLED = Path(__file__).parents[2] / "bundled" / "digits.safetensors"
+MODEL = "/v2/models/digits"
 TIMEOUT_S = 10.0
 READS = 4
 """Of the model's metadata, from whichever replica answers."""
@@ -38,7 +40,7 @@ def user_config(stage: Stage) -> Done:
 
     def recovered(state: State) -> bool:
         same = {replica.pid for replica in stage.deployment(state).running} == pids
-        return same and all(_batching(stage)["max_batch_size"] == new["max_batch_size"] for _ in range(READS))
+        return same and all(one["batching"]["max_batch_size"] == new["max_batch_size"] for one in metadata(stage))
 
     return _deployed(stage, with_deployment(stage.content, user_config=new), recovered)
 
@@ -48,6 +50,11 @@ def scale_down(stage: Stage) -> Done:
     fewer = len(stage.before.running) - 1
     changed = with_deployment(stage.content, num_replicas=fewer)
     return _deployed(stage, changed, lambda state: len(stage.deployment(state).running) == fewer)
+
+
+def metadata(stage: Stage) -> list[dict[str, Any]]:
+    """Of the model, as often as READS says. Raises OSError, whatever is wrong with an answer."""
+    return [_metadata(stage.cluster.url) for _ in range(READS)]
 
 
 def other_weights(folder: Path) -> Path:
@@ -72,7 +79,10 @@ def _replaced(stage: Stage) -> Recovered:
     return lambda state: not old & {replica.id for replica in stage.deployment(state).replicas}
 
 
-def _batching(stage: Stage) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{stage.cluster.url}/v2/models/digits", timeout=TIMEOUT_S) as response:  # noqa: S310
-        found: dict[str, Any] = json.load(response)["batching"]
-        return found
+def _metadata(url: str) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(f"{url}{MODEL}", timeout=TIMEOUT_S) as response:  # noqa: S310
+            found: dict[str, Any] = json.load(response)
+    except (ValueError, HTTPException) as error:
+        raise OSError(f"{url} answers with no metadata: {error!r}") from None
+    return found

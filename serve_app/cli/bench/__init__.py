@@ -265,6 +265,110 @@ def overload(**options: Any) -> None:
 
 
 @bench.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--cases", type=click.IntRange(1), default=20_000, show_default=True, help="How many.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="With its number it makes a case.")
+@click.option(
+    "--images",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder with more files to make hostile ones of: all in it and below, damaged ones too.",
+)
+@click.option("--concurrency", type=click.IntRange(1, 256), default=4, show_default=True, help="Clients at once.")
+@click.option("--limit-s", type=Real(0.1), default=60, show_default=True, help="A case that takes longer has hung.")
+@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
+def fuzz(**options: Any) -> None:
+    """Serve FILE and ask it hostile things: images that are damaged, HTTP that lies.
+
+    Each case is made by the seed and its number alone: good images of every kind, generated (and every file of
+    --images), with bits flipped, parts cut or doubled, files glued together, headers that lie; as bodies, forms and
+    tensors; bombs of every format, odd EXIF and colour profiles; and lengths, chunks, headers, lines, tokens,
+    pipelines, drips, silence and slow reading as no client would have. Each has to end in 2xx or a documented 4xx
+    with its code (plain words for broken HTTP alone); without an answer only where the HTTP is broken, or was not
+    said to its end. Two clients more send good images all the time, each of which has to be answered as before, and
+    once more at the end. A 503 counts as a failure but for a deadline of the case's own: with few clients there is
+    no reason for one. A service that asks for a token gets the one in the environment variable SERVE_APP_TOKEN.
+
+    The bars: no undocumented answer, nothing hung, no good image wrong, no replica ended, and memory that grows by
+    1.5 GiB at most (on a CPU it keeps 1 GiB for the next batch), for a moment by 2.5.
+
+    Exit status: 0 all of it was borne, 1 some of it was not, 2 FILE could not be served.
+    """
+    from serve_app.cli.bench.fuzz import run
+
+    sys.exit(run(**options))
+
+
+@bench.command("fuzz-decode")
+@click.option("--seconds", type=click.IntRange(1), default=300, show_default=True, help="For how long.")
+@click.option("--seed", type=click.IntRange(1), default=1, show_default=True, help="Of libFuzzer's mutations.")
+@click.option(
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="fuzz-decode",
+    show_default=True,
+    help="Folder: corpus/, which another run goes on from, and findings/.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
+def fuzz_decode(**options: Any) -> None:
+    """Coverage-guided fuzzing of the decoder, by atheris: images mutated towards new paths through Pillow.
+
+    It starts from good images of every kind, of 64 kB at most, and 1 MP. Each has to end in a crop or one of the
+    documented errors, within 10 s and 2 GB; ten a second at least, or little was tried. Needs serve-app[torture].
+    One core is busy.
+
+    Exit status: 0 nothing was found, 1 something was, into findings/, or little was tried, 2 it did not run.
+    """
+    from serve_app.cli.bench.fuzz_decode import run
+
+    sys.exit(run(**options))
+
+
+@bench.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@image_options
+@click.option("--minutes", type=click.IntRange(2), default=30, show_default=True, help="How long.")
+@click.option("--share", type=Real(0.01, 1.5), default=0.8, show_default=True, help="Of the peak: the rate offered.")
+@click.option("--bad", type=Real(0, 0.9), default=0.1, show_default=True, help="Of all requests, the hostile ones.")
+@click.option(
+    "--cases", type=click.IntRange(1, 100_000), default=2000, show_default=True, help="Hostile ones that differ."
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 4096),
+    help="Of the closed loop that finds the peak.  [default: two full batches for each replica]",
+)
+@click.option("--duration-s", type=Real(0.1), default=10, show_default=True, help="Of each of its three runs.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of arrivals, images and cases.")
+@click.option("--timeout-s", type=Real(0.001), default=30, show_default=True, help="Of each good request.")
+@click.option("--processes", type=click.IntRange(1, 64), help="Of the generator.  [default: a quarter of the cores]")
+@output_options
+def soak(**options: Any) -> None:
+    """Serve FILE for half an hour at 0.8 of its peak, hostile requests among good ones, and say what it held.
+
+    Each image is asked alone first; the peak is that of a closed loop, the median of three; then Poisson arrivals,
+    as many in each minute. Good requests have to be answered, every one (a refusal, 503, is a failure here), with
+    the class that their image had, and its score. Hostile ones are those of `bench fuzz`, but for bombs that take a
+    tenth of a second: damaged images, HTTP that lies; each has to end in 2xx, a documented 4xx, a refusal, or be
+    closed where its HTTP is broken. Every 5 s the memory, open files and
+    threads of each process of the service are looked at.
+
+    The bars: no good request failed or answered otherwise; no hostile one answered with a 500, or hung; p99 of the
+    last minute 1.2 of the first one's after the warm-up, which is minute 0, and that of the last third 1.2 of
+    the first third's (medians); the slope of resident memory, without the first 5 minutes, within its noise (95 %)
+    or below 1 % an hour; descriptors and threads 1.1 of the first minute's; no replica ended. Nothing else
+    should run on the machine meanwhile.
+
+    Exit status: 0 every bar holds, 1 one does not, 2 something could not be measured.
+    """
+    from serve_app.cli.bench.soak import run
+
+    sys.exit(run(**options))
+
+
+@bench.command()
 @click.argument(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True)
 )
@@ -307,25 +411,34 @@ def autoscale(**options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The whole report as JSON on stdout.")
 @click.option("--csv", "csv_path", type=FILE, help="Write the table's rows to this file, anew.")
 def faults(**options: Any) -> None:
-    """What a cluster loses when it is updated, drained, or something of it is killed, under load.
+    """What a cluster loses when it is updated, drained, or something of it fails or is killed, under load.
 
     Ray nodes are started on this machine, a head without replicas and others with declared GPUs, and replicas of
     a device that only takes its time. An open loop of small images goes through the head's HAProxy; five seconds
     later the event, and then Ray is asked until every replica and proxy is well again. Updates: another weights
-    file, another environment (as new code needs), user_config, on a full GPU too; one replica fewer; kill -9 of a
-    replica, of a node with all its processes, of a HAProxy; a node that is drained.
+    file, another environment (as new code needs), user_config, on a full GPU too; one replica fewer; kill -9 and
+    SIGTERM ("end") of a replica, of Serve's controller, of a HAProxy; kill -9 of HAProxy's manager, of the proxy
+    that it falls back to, of a node with all its processes; a node that is drained. Faults: an engine that raises,
+    hangs or says NaN for ever, or has memory for two images only; the weights file removed or replaced, and then a
+    replica killed; no room on the disk of Ray's logs (needs the right to mount); the clock an hour ahead, and
+    back again (needs libfaketime as `make torture` installs it). What needs something that is not here is skipped.
 
-    The bars: updates, scaling and draining fail no request; of a kill only what was in flight on the victim fails
-    (strays, which were not, are none), save where the only HAProxy dies; full capacity comes back by itself.
+    The bars: updates, scaling and draining fail no request, nor do a controller that dies, a full disk, a clock,
+    and memory for small batches only; of a kill only what was in flight on the victim fails (strays, which were
+    not, are none), save where the only HAProxy dies, or an engine fails; full capacity comes back by itself. No
+    event excuses an answer that is not the one its image had in quiet, nor weights that were not asked for. Memory,
+    disk and clock must be seen to be as said, or nothing is known.
 
     \b
+    failed   by status; wrong class or score: answered, and otherwise than in quiet; wrong weights: named by the service
     victim   requests on it when it was killed
     strays   failed, though sent after the kill, or answered before it
     least/s  answers in the worst second from the event on, of the mean before it
     up       the fewest replicas that Ray said were serving
-    full s   from the event until every replica and proxy was well, and what it took was replaced
+    full s   from the event until every replica and proxy was well, and what it took was replaced; where files, disk
+             or clock are put right after 20 s, from then on
 
-    Twenty minutes, and per event two. Nothing else should run on the machine meanwhile.
+    Some fifty minutes, two for each event. Nothing else should run on the machine meanwhile.
 
     Exit status: 0 every bar holds, 1 one does not, 2 something could not be played.
     """
@@ -396,5 +509,28 @@ def gpu_report(**options: Any) -> None:
     Exit status: 0 every bar holds, 1 one does not, 2 none is missed, but something could not be measured.
     """
     from serve_app.cli.bench.gpu_report import run
+
+    sys.exit(run(**options))
+
+
+@bench.command()
+@click.option("--quick", is_flag=True, help="Ten minutes instead of two hours: whether it still bears all of it.")
+@click.option("--seed", type=click.IntRange(1), default=1, show_default=True, help="Of cases and arrivals.")
+@click.option("--images", type=FOLDER, help="Photos to damage, besides small ones of every kind.")
+@click.option("--output", "path", type=FILE, default="torture-report.md", show_default=True, help="Markdown, anew.")
+@click.option("--json", "json_path", type=FILE, help="Also as JSON, with every figure.")
+def torture(**options: Any) -> None:
+    """Hostile input, faults and a soak, one after the other, into one report.
+
+    20,000 hostile cases against a service beside clients with good images (`bench fuzz`); ten minutes of the
+    decoder, guided by coverage (`bench fuzz-decode`); every fault (`bench faults`); half an hour at 0.8 of the
+    peak with good and bad input (`bench soak`). Each is a command of its own, and the report names it. The
+    report is written after each, with the cases that failed and how to ask them again, and the soak's plot beside
+    it; a part that fails says so and stops no other. The same seed makes the same cases. Nothing else should run on
+    the machine meanwhile.
+
+    Exit status: 0 every bar holds, 1 one does not, 2 none is missed, but something could not be measured.
+    """
+    from serve_app.cli.bench.torture import run
 
     sys.exit(run(**options))

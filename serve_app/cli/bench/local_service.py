@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any
 import psutil
 import yaml
 
+from serve_app import tls
 from serve_app.bench.generator import Generator, default_processes
 from serve_app.bench.images import Images
 from serve_app.cli import ports
@@ -47,6 +49,8 @@ class Service:
     url: str
     log: Path
     """What it says."""
+    pid: int
+    """Of `serve-app run`: every process of the service is below it."""
 
     def dashboard_url(self) -> str:
         """Where Ray's REST API is: it says so a moment after it is ready. Raises StartError."""
@@ -91,12 +95,13 @@ def running(
     environment: Mapping[str, str] | None = None,
     start_timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Service]:
-    """The service that `content` describes, ready, on a free port. Raises StartError."""
+    """The service that `content` describes, ready, on a free port, in plain text. Raises StartError."""
     port = ports.free()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder, sigterm_unwinds():
         path, log = Path(folder, "config.yaml"), Path(folder, "output.txt")
-        path.write_text(yaml.safe_dump(content), "utf-8")
+        plain = {**content, "http_options": tls.without(content.get("http_options") or {})}
+        path.write_text(yaml.safe_dump(plain), "utf-8")
         with log.open("wb") as log_file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serve_app", "run", str(path), "--port", str(port)],
@@ -107,7 +112,7 @@ def running(
             )
         try:
             _wait_until_ready(url, process, log, start_timeout_s)
-            yield Service(url, log)
+            yield Service(url, log, process.pid)
         finally:
             _stop(process)
 
@@ -120,6 +125,8 @@ def not_ready(url: str) -> str | None:
     except urllib.error.HTTPError as error:
         return f"{url} is not ready: {url}/v2/health/ready answers {error.code}; wait, or see --url"
     except (OSError, ValueError, HTTPException) as error:
+        if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
+            return f"{url}: {tls.UNTRUSTED}"
         return f"no service at {url} ({getattr(error, 'reason', error)}); start one: make serve, or see --url"
 
 

@@ -1,5 +1,7 @@
 """When a service is whole again, and that every event can be told from the others."""
 
+from pathlib import Path
+
 import pytest
 
 from serve_app.bench.faults.event import Event, is_whole
@@ -51,7 +53,7 @@ def test_events_have_names_of_their_own_and_time_to_happen() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
-def test_the_strict_check_takes_what_is_deployed_but_for_the_gpu_of_a_stub(event: Event) -> None:
-    content = event.layout.content(8000)
+def test_the_strict_check_takes_what_is_deployed_but_for_the_gpu_of_a_stub(event: Event, tmp_path: Path) -> None:
+    content = event.layout.content(8000, tmp_path)
     findings = [f for f in check(content) if not f.key.endswith("num_gpus")]
     assert findings == []

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from serve_app.bench.faults.event import Bar
-from serve_app.bench.faults.outcome import Moments, Outcome, outcome
+from serve_app.bench.faults.outcome import Moments, Outcome, outcome, told_failures
+from serve_app.bench.known import WRONG_CLASS, WRONG_SCORE
 from serve_app.bench.samples import STAGES, Samples
 
 BEGAN_S, ENDED_S = 2.0, 2.1
@@ -65,8 +66,29 @@ def test_capacity_that_does_not_come_back_breaks_every_bar() -> None:
     assert not any(result.holds(bar) for bar in Bar)
 
 
+@pytest.mark.parametrize("fault", [WRONG_CLASS, WRONG_SCORE])
+def test_a_known_image_that_is_answered_otherwise_breaks_every_bar(fault: str) -> None:
+    result = found((1.9, 2.05, fault), in_flight=5)
+    assert result.wrong == 1
+    assert not any(result.holds(bar) for bar in Bar)
+
+
+def test_weights_that_may_not_answer_break_every_bar() -> None:
+    result = outcome(sent((0.5, 0.6, "200"), (3.5, 3.6, "200")), 10.0, MOMENTS, 0, 1, {"b", "a"})
+    assert (result.wrong, result.wrong_weights) == (0, ("a", "b"))
+    assert not any(result.holds(bar) for bar in Bar)
+    assert told_failures(result.failed, result.wrong_weights) == "wrong weights"
+    assert told_failures({"502": 3}, result.wrong_weights) == "3 x 502, wrong weights"
+    assert told_failures({}, ()) == "0"
+
+
 def test_the_worst_second_is_counted_from_the_event_on() -> None:
     result = found(*[(at, at + 0.01, "200") for at in (0.1, 0.2, 1.1, 1.2, 5.1)])
     assert (result.answered_per_s, result.least_per_s) == (3.0, 1)
     assert result.seconds_to_full == 6.0
     assert result.requests == 15
+
+
+def test_what_somebody_has_to_mend_has_its_seconds_from_then_on() -> None:
+    result = found(moments=Moments(BEGAN_S, ENDED_S, full_s=8.0, mended_s=6.5))
+    assert (result.seconds_unmended, result.seconds_to_full) == (4.5, 1.5)

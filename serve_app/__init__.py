@@ -1,7 +1,6 @@
 """Serve a ResNet on Ray: photos in over HTTP, classes out, batched from live traffic."""
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 
 # Read when torch is loaded. Its idle threads spin 300,000 times before they sleep: beside any other busy thread or
 # process, one that waits keeps the core from one that works. Images/s of a resnet18 on two cores, one by one, and
@@ -9,8 +8,3 @@ from importlib.metadata import PackageNotFoundError, version
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 # Read when a process starts, so by those that this one starts: see engine/cpu.py, _keep_freed_memory.
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-
-try:
-    __version__ = version("serve-app")
-except PackageNotFoundError:  # run from a source tree that was not installed
-    __version__ = "0+unknown"

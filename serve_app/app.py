@@ -5,7 +5,7 @@
 
 from ray.serve import Application
 
-from serve_app import weights
+from serve_app import tokens, weights
 from serve_app.classifier import Classifier
 from serve_app.config import Args
 
@@ -15,8 +15,17 @@ def build_app(args: Args) -> Application:
 
     Ray calls it before it touches a replica: what is refused here leaves the old version serving, whatever
     `max_surge_percent` says, and the reason in `serve status`. Raises pydantic's ValidationError for an unknown
-    key, and WeightsError for weights that are here and cannot be served.
+    key, WeightsError for weights that are here and cannot be served, and ConfigError for tokens likewise.
     """
-    weights.check(args)
-    application: Application = Classifier.bind(args)  # type: ignore[attr-defined] # @serve.deployment adds it
+    application: Application = Classifier.bind(deployable(args))  # type: ignore[attr-defined] # @serve.deployment adds it
     return application
+
+
+def deployable(args: Args) -> Args:
+    """Checked, and with the hash of the weights as they are now, where they are here.
+
+    A replica of the same version may start weeks later: its network is to be that of the others, or it does not
+    start. A card beside the file (labels, geometry) is not in the hash; one in a safetensors file is.
+    """
+    tokens.check(args.tokens_file)
+    return args.model_copy(update={"weights_sha256": weights.check(args)})

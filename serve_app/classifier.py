@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from ray import serve
 from ray.serve.context import _get_global_client as get_global_client
 from starlette.applications import Starlette
 
-from serve_app import http, tracing
+from serve_app import confined, http, tracing
 from serve_app.config import (
     GIL_SWITCH_INTERVAL_S,
     Args,
@@ -30,10 +31,13 @@ from serve_app.config import (
     parse_user_config,
     resolve_num_threads,
 )
-from serve_app.decode import Decoder, Pixels
+from serve_app.confined import ConfinedDecoder
+from serve_app.decode import Pixels
 from serve_app.door import Door
-from serve_app.engine import Item, Normalised, Outcome, Prediction, load
+from serve_app.engine import Item, Normalised, NotANumber, Outcome, Prediction, load
+from serve_app.engine.memory import is_out_of_memory
 from serve_app.errors import RequestError
+from serve_app.grpc.address import confine
 from serve_app.grpc.servicer import InferenceServicer
 from serve_app.jpeg import parse
 from serve_app.metrics import Metrics
@@ -41,11 +45,15 @@ from serve_app.protocol.signature import Signature
 from serve_app.protocol.statistics import Statistics
 from serve_app.scheduler import Policy, Priority, Scheduler, Terms
 from serve_app.service import Classification
+from serve_app.tokens import VARIABLE, Keyring
 
 logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
 DEFAULTS = UserConfig()
 STALLED = "The device does not come back from a batch"
+BROKEN = "The device fails on every batch, and on a blank image too"
+BROKEN_END_AFTER_S = 0.2
+"""Shorter than below: until then whatever comes here fails."""
 MAX_GPU_PIXELS = 16_000_000
 """Larger images are decoded in threads, before their batch: 64 of 50 MP would keep the device for half a minute."""
 END_AFTER_S = 1.0
@@ -62,7 +70,9 @@ class Classifier(InferenceServicer):
     """Classifies images. Implements `Service`."""
 
     def __init__(self, args: Args) -> None:
+        confine()  # Ray opens the replica's ports after this
         sys.setswitchinterval(GIL_SWITCH_INTERVAL_S)
+        drop_what_cannot_be_logged()
         num_threads = _num_threads(args)
         num_gpus = ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0)
         self._drivers = [ThreadPoolExecutor(1, "device")]
@@ -76,7 +86,9 @@ class Classifier(InferenceServicer):
         self._spec = checkpoint.spec
         self._user_config = DEFAULTS
         self._refused: str | None = None
-        self._decode = Decoder(checkpoint.spec.geometry, args.max_image_pixels, args.exif_orientation)
+        tokens_file = Path(args.tokens_file) if args.tokens_file else None
+        self._keyring = Keyring(tokens_file, os.environ.get(VARIABLE))
+        self._decode = confined.decoder(args, checkpoint.spec.geometry, num_threads)
         self._decode_threads = ThreadPoolExecutor(num_threads, "decode")
         self._num_threads = num_threads
         self._metrics = Metrics()
@@ -90,7 +102,9 @@ class Classifier(InferenceServicer):
             self._end_soon,
             monotonic,
             self._engine.max_in_flight,
+            self._examine_soon,
         )
+        self._examination: asyncio.Task[None] | None = None
         self._request_timeout_s = _request_timeout_s()
         self._decode_slots = asyncio.Semaphore(num_threads)
         self._hand_over = asyncio.Lock()
@@ -127,10 +141,11 @@ class Classifier(InferenceServicer):
         for size in reversed(self._engine.cold_sizes(config.buckets())):
             try:
                 warm_up_s[size] = await self._warm_up(size)
-            except Exception as error:
+            except Exception:
                 if not self.ready:
                     raise
-                self._refuse(f"a batch of {size} does not run here: {error}")
+                logger.exception("A batch of %d does not run here", size)
+                self._refuse(f"a batch of {size} does not run here; the log says why")
                 return
         self._refused = None
         self._user_config = config
@@ -165,6 +180,8 @@ class Classifier(InferenceServicer):
         )
         if self._scheduler.stalled:
             raise RuntimeError(STALLED)
+        if isinstance(self._decode, ConfinedDecoder):
+            self._decode.check()
         if self._scheduler.isolation.is_failing:
             # All that has run lately failed: are the images at fault, or the device?
             await self._warm_up(self._user_config.buckets()[0])
@@ -183,6 +200,26 @@ class Classifier(InferenceServicer):
         """
         logger.critical("%s: this replica ends, to be replaced", STALLED)
         asyncio.get_running_loop().call_later(END_AFTER_S, lambda: self._scheduler.stalled and os._exit(1))
+
+    def _examine_soon(self) -> None:
+        if self._examination is None or self._examination.done():
+            self._examination = asyncio.create_task(self._examine())
+
+    async def _examine(self) -> None:
+        """All that has run lately failed: where the device is at fault, and not the images, this process ends.
+
+        Three of Ray's health checks would find that out after half a minute, in which a device that fails at once
+        draws requests to it: at 70/s to two replicas, with checks every two seconds, it failed 265 of them, and so 29.
+        For want of memory nobody ends here: it may come back, and a new process would have no more of it.
+        """
+        try:
+            await self._warm_up(self._user_config.buckets()[0])
+        except Exception as error:
+            if is_out_of_memory(error):
+                logger.warning("There is no memory for one image", exc_info=True)
+                return
+            logger.critical("%s: this replica ends, to be replaced", BROKEN, exc_info=True)
+            asyncio.get_running_loop().call_later(BROKEN_END_AFTER_S, os._exit, 1)
 
     @property
     def model_name(self) -> str:
@@ -211,6 +248,9 @@ class Classifier(InferenceServicer):
             "batching": self._user_config.model_dump(),
             "refused_user_config": self._refused,
         }
+
+    def authorize(self, authorization: str | None) -> None:
+        self._keyring.admit(authorization)
 
     def terms(self, timeout_s: float | None, priority: Priority) -> Terms:
         """The client's deadline, else the objective (which `batch` does not have), else Ray's request timeout."""
@@ -315,6 +355,7 @@ class Classifier(InferenceServicer):
         ran = next((each for each in outcomes if isinstance(each, Prediction)), None)
         if ran is not None:  # else the device could decode none of them
             self.statistics.executed(ran.batch_size, ran.device_ms)
+        self._metrics.not_numbers(sum(isinstance(each, NotANumber) for each in outcomes))
 
     async def _on_device(self, work: Callable[..., T], *args: Any) -> T:
         driver = next((each for each in self._drivers if each not in self._busy_drivers), self._drivers[0])
@@ -323,6 +364,15 @@ class Classifier(InferenceServicer):
             return await asyncio.get_running_loop().run_in_executor(driver, work, *args)
         finally:
             self._busy_drivers.discard(driver)
+
+
+def drop_what_cannot_be_logged() -> None:
+    """A full disk costs log lines, and nothing else.
+
+    Python tells of a line that cannot be written on stderr, and Serve makes log lines of that, which cannot be written
+    either: the event loop came to nothing else, and nobody was answered until there was room again.
+    """
+    logging.raiseExceptions = False
 
 
 def _policy(config: UserConfig) -> Policy:

@@ -46,6 +46,13 @@ class Args(BaseModel):
         str,
         Field(min_length=1, description="torchvision enum name, path to .safetensors or .pth, or `bundled`"),
     ] = "DEFAULT"
+    weights_sha256: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-f]{64}$",
+            description="of the weights, which alone are served; null: of the file as it was when it was deployed",
+        ),
+    ] = None
     fallback_weights: Annotated[
         Literal["bundled"] | None,
         Field(description="what to serve where a torchvision enum is neither cached nor downloadable"),
@@ -73,6 +80,12 @@ class Args(BaseModel):
         Literal["cpu", "gpu"],
         Field(description="where images are decoded; gpu: baseline JPEGs by nvJPEG, whatever else on the CPU"),
     ] = "cpu"
+    decode_in: Annotated[
+        Literal["threads", "processes"],
+        Field(
+            description="processes: what crashes or hangs a decoder ends its image, not the replica; needs decode: cpu"
+        ),
+    ] = "threads"
     exif_orientation: Annotated[bool, Field(description="turn photos upright, as their EXIF says")] = True
     num_threads: Annotated[
         Annotated[int, Field(ge=1, le=1024)] | Literal["all"] | None,
@@ -93,6 +106,10 @@ class Args(BaseModel):
     ] = 50_000_000
     max_images: Annotated[int, Field(ge=1, le=1024, description="in one multipart form or inference request")] = 32
     max_top_k: Annotated[int, Field(ge=1, le=1000, description="largest top_k a request may ask for")] = 100
+    tokens_file: Annotated[
+        str | None,
+        Field(min_length=1, description="who may call: bearer tokens' hashes, by `serve-app token`; null: everybody"),
+    ] = None
     stub: Stub = Stub()
 
     @model_validator(mode="after")
@@ -102,6 +119,23 @@ class Args(BaseModel):
                 f"max_request_bytes ({self.max_request_bytes}) is below max_image_bytes "
                 f"({self.max_image_bytes}): raise max_request_bytes or lower max_image_bytes"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _decoders_agree(self) -> "Args":
+        # A JPEG that the GPU refuses is decoded on the CPU while the batch waits: one that hangs there would be taken
+        # for a device that hangs, which ends the replica, long before its process is over its time.
+        if self.decode == "gpu" and self.decode_in == "processes":
+            raise ValueError(
+                "decode_in: processes confines what the CPU decodes, and with decode: gpu it would not: "
+                "set decode: cpu, or decode_in: threads"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_agree(self) -> "Args":
+        if self.weights_sha256 and self.fallback_weights:
+            raise ValueError("weights_sha256 leaves nothing to fall back to: drop fallback_weights")
         return self
 
 

@@ -18,7 +18,7 @@ from ray.runtime_env import RuntimeEnv
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import HTTPOptionsSchema, ServeDeploySchema, gRPCOptionsSchema
 
-from serve_app import architectures
+from serve_app import architectures, tls
 from serve_app.config import (
     MAX_BATCH_OVER_TARGET,
     Args,
@@ -92,6 +92,7 @@ def check(content: dict[str, Any], resources: Resources = Resources()) -> list[F
     if any(finding.level == "error" for finding in findings):
         return findings
     findings += _check_grpc(content)
+    findings += _check_tls(content.get("http_options", {}))
     for i, application in enumerate(content.get("applications", [])):
         if application["import_path"] == IMPORT_PATH:
             findings += _check_application(application, f"applications[{i}]", content, resources)
@@ -223,7 +224,7 @@ def _check_grpc(content: dict[str, Any]) -> Iterator[Finding]:
     options = gRPCOptionsSchema.model_validate(given)
     http = HTTPOptionsSchema.model_validate(content.get("http_options", {}))
     if "port" not in given:
-        yield Finding("error", "grpc_options.port", "write it down: 9000, say, on every interface")
+        yield Finding("error", "grpc_options.port", "write it down: 9000, say")
     elif not 1 <= options.port <= 65535:
         yield Finding("error", "grpc_options.port", f"{options.port} is no port; set it to 9000, say")
     elif options.port == http.port:
@@ -234,6 +235,42 @@ def _check_grpc(content: dict[str, Any]) -> Iterator[Finding]:
             "grpc_options.request_timeout_s",
             f"a replica counts with one timeout, for HTTP and gRPC; set it to {http.request_timeout_s:g}",
         )
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+def _check_tls(http_options: dict[str, Any]) -> Iterator[Finding]:
+    """Ray looks at none of it before its HTTP server starts, and at half of it never."""
+    at = "http_options"
+    given = {key: http_options[key] for key in tls.OPTIONS if http_options.get(key) is not None}
+    if tls.CLIENTS_CA in given:
+        yield Finding(
+            "error",
+            f"{at}.{tls.CLIENTS_CA}",
+            "Ray still asks no client for a certificate, and everybody may call; drop it, and see args.tokens_file",
+        )
+    relative = [key for key in (tls.CERTIFICATE, tls.KEY) if key in given and not Path(given[key]).is_absolute()]
+    for key in relative:
+        yield Finding(
+            "error", f"{at}.{key}", f"Ray's processes have folders of their own: {Path(given[key]).resolve()}"
+        )
+    if tls.KEY in given and tls.CERTIFICATE not in given:
+        yield Finding("error", f"{at}.{tls.CERTIFICATE}", f"{tls.KEY} without it: HTTP would be in plain text")
+    elif given and tls.CERTIFICATE not in given:
+        yield Finding("error", f"{at}.{next(iter(given))}", f"no effect without {tls.CERTIFICATE} and {tls.KEY}")
+    elif given and not relative:
+        yield from _check_certificate(Path(given[tls.CERTIFICATE]), Path(given[tls.KEY]), given.get(tls.PASSWORD))
+
+
+def _check_certificate(certificate: Path, key: Path, password: str | None) -> Iterator[Finding]:
+    """Where their folders are on this machine: the file may be meant for others."""
+    if not (certificate.parent.is_dir() and key.parent.is_dir()):
+        return
+    try:
+        tls.names(certificate, key, password)
+    except ConfigError as error:
+        yield Finding("error", f"http_options.{tls.CERTIFICATE}", str(error))
 
 
 # --- knobs that must agree -----------------------------------------------------------------------

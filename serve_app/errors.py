@@ -7,13 +7,15 @@
     ├── MalformedRequest     400  an inference request is no JSON, or not what the protocol says
     ├── BadTensor            400  a tensor's name, datatype, shape and data do not agree
     ├── BadEncoding          400  the body is not in the content encoding that its header names
+    ├── Unauthorized         401  no token, or one that is not known here
     ├── ModelNotFound        404  no model of that name is served
     ├── BodyTooLarge         413  an image, or the whole request, has too many bytes
     ├── TooManyImages        413  more files in one request than allowed
     ├── TooManyPixels        413  the header promises more pixels than allowed; nothing was decoded
     ├── UnsupportedImage     415  the bytes are no image of a kind we read
     ├── UnreadableImage      422  the right kind, but damaged or cut short
-    ├── NotReady             503  the model is not warmed up, or the replica is stopping
+    ├── RateLimited          429  more requests than its token may send
+    ├── NotReady             503  the model is not warmed up, the replica stops, or a process to decode in was lost
     ├── Overloaded           503  the answer would come after its deadline; refused at the door
     ├── QueueFull            503  as many images wait as may; refused at the door
     ├── DeviceStalled        503  the device hangs; the replica is being replaced
@@ -71,6 +73,10 @@ class BadEncoding(RequestError):
     status, code = 400, "bad_encoding"
 
 
+class Unauthorized(RequestError):
+    status, code = 401, "unauthorized"
+
+
 class ModelNotFound(RequestError):
     status, code = 404, "model_not_found"
 
@@ -93,6 +99,10 @@ class UnsupportedImage(RequestError):
 
 class UnreadableImage(RequestError):
     status, code = 422, "unreadable_image"
+
+
+class RateLimited(RequestError):
+    status, code = 429, "rate_limited"
 
 
 class NotReady(RequestError):

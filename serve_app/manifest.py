@@ -10,11 +10,12 @@ from typing import Any
 
 import yaml
 
-from serve_app import config_file
+from serve_app import config_file, tls
 from serve_app.config_file import Finding, Resources
 
 KIND = "RayService"
 GPU = "nvidia.com/gpu"
+HAPROXY = ("RAY_SERVE_ENABLE_HA_PROXY", "1")
 MILLI = "m"
 """Of a CPU, as Kubernetes writes it: 500m."""
 UNKNOWN = Resources()
@@ -57,8 +58,30 @@ def _check_service(service: dict[str, Any], resources: Resources) -> Iterator[Fi
         gpus=offered.gpus if resources.gpus is None else resources.gpus,
         cpus=offered.cpus if resources.cpus is None else resources.cpus,
     )
-    for finding in config_file.check(content, known):
+    for finding in [*config_file.check(content, known), *_check_tls(service, content)]:
         yield replace(finding, key=f"{key}.{finding.key}")
+
+
+def _check_tls(service: dict[str, Any], content: dict[str, Any]) -> Iterator[Finding]:
+    """Ray's HAProxy speaks no TLS, neither to clients nor to replicas, which with a certificate speak nothing else."""
+    http = content.get("http_options")
+    if isinstance(http, dict) and tls.is_on(http) and HAPROXY in _environment(service):
+        yield Finding(
+            "error",
+            f"http_options.{tls.CERTIFICATE}",
+            "behind Ray's HAProxy it would keep HAProxy from the replicas, and nobody would be answered; end TLS in "
+            "front, at an Ingress or a gateway, or set RAY_SERVE_ENABLE_HA_PROXY to 0, for Ray's slower proxy",
+        )
+
+
+def _environment(service: dict[str, Any]) -> list[tuple[Any, str]]:
+    """Names and values of every variable of the pods' first containers."""
+    cluster = _get(service, "spec", "rayClusterConfig")
+    workers = _get(cluster, "workerGroupSpecs")
+    groups = [_get(cluster, "headGroupSpec"), *(workers if isinstance(workers, list) else [])]
+    variables = [_get(group, "template", "spec", "containers", 0, "env") for group in groups]
+    found = [each for some in variables if isinstance(some, list) for each in some]
+    return [(_get(each, "name"), str(_get(each, "value"))) for each in found]
 
 
 # --- what the pods offer -------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class Metrics(Observer):
         self._expired = Counter("serve_app_expired_images", "Dropped before the device: too late for the deadline.")
         self._departed = Counter("serve_app_departed_images", "Dropped before the device: the client had gone.")
         self._missed = Counter("serve_app_late_images", "Answered, after the deadline.")
+        self._not_numbers = Counter("serve_app_nan_images", "Not answered: what the network said was no number.")
         self._split = Counter("serve_app_batch_splits", "Batches that failed and were run again in two parts.")
         self._lingered = Counter(
             "serve_app_lingering_batches", "On the device for a tenth of the time after which it counts as hanging."
@@ -67,7 +68,7 @@ class Metrics(Observer):
 
     def _begin(self) -> None:
         """A series that begins with its first event has no rate() and no increase() for it: begun with none."""
-        for counter in (self._expired, self._departed, self._missed, self._split, self._lingered):
+        for counter in (self._expired, self._departed, self._missed, self._not_numbers, self._split, self._lingered):
             counter.inc(LEAST)
         for reason in REASONS:
             self._refused.inc(LEAST, {"reason": reason})
@@ -105,6 +106,10 @@ class Metrics(Observer):
 
     def missed(self) -> None:
         self._missed.inc()
+
+    def not_numbers(self, count: int) -> None:
+        """So many images of a batch."""
+        self._not_numbers.inc(count or LEAST)
 
     def split(self) -> None:
         self._split.inc()

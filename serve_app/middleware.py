@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.door import Door
 from serve_app.errors import INTERNAL_CODE, DeadlineExceeded, NotReady, QueueFull, RequestError
+from serve_app.grpc.address import confine
 
 HTTP_CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware:middlewares"}
 RETRY_AFTER = "1"
@@ -28,8 +29,36 @@ class _Answer(NamedTuple):
 
 
 def middlewares() -> list[Middleware]:
-    """What Ray Serve calls for."""
-    return [Middleware(DocumentedErrors), Middleware(Door)]  # each around those before it
+    """What Ray Serve calls for, before it opens a port."""
+    confine()
+    return [Middleware(Utf8Headers), Middleware(DocumentedErrors), Middleware(Door)]  # each around those before it
+
+
+class Utf8Headers:
+    """Hands on headers of which each is UTF-8: Ray decodes some so, and answered 500 where one was not.
+
+    HTTP takes any bytes, and Latin-1 is what they were (RFC 9110, 5.5). Who reads the header judges it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not all(_is_utf8(value) for _, value in scope.get("headers", ())):
+            scope["headers"] = [(name, _as_utf8(value)) for name, value in scope["headers"]]
+        await self._app(scope, receive, send)
+
+
+def _is_utf8(value: bytes) -> bool:
+    return value.isascii() or _as_utf8(value) is value
+
+
+def _as_utf8(value: bytes) -> bytes:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").encode()
+    return value
 
 
 class DocumentedErrors:

@@ -62,6 +62,10 @@ class Service(Protocol):
         """The model as JSON: the checkpoint's account of itself, and where it runs."""
         ...
 
+    def authorize(self, authorization: str | None) -> None:
+        """Raise Unauthorized or RateLimited for a caller with this `Authorization` header, if tokens are asked for."""
+        ...
+
     def terms(self, timeout_s: float | None, priority: Priority) -> Terms:
         """Those of a request that has just come; the deadline is the server's where the client names none."""
         ...

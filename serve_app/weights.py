@@ -72,33 +72,47 @@ class Checkpoint:
 def load(args: Args) -> Checkpoint:
     """The checkpoint that `args` names; with `fallback_weights`, the bundled one if it is unreachable."""
     try:
-        return _named(_load(args), args)
+        return _named(_verified(_load(args), args), args)
     except WeightsUnreachable as error:
         if args.fallback_weights is None:
             raise
+        # Every client may read it: why, with paths and hosts, is the log's.
         notice = (
-            f"The weights asked for are not here ({error}). Serving the bundled {BUNDLED_PATH.stem} "
+            f"The weights asked for are not here, the log says why. Serving the bundled {BUNDLED_PATH.stem} "
             "checkpoint instead: it reads handwritten digits, nothing else."
         )
-        logger.warning(notice)
+        logger.warning("%s (%s)", notice, error)
         checkpoint = _load_bundled()
         return _named(replace(checkpoint, spec=replace(checkpoint.spec, notice=notice)), args)
 
 
-def check(args: Args) -> None:
-    """Whether the weights can be served, as far as this machine can tell without a download.
+def check(args: Args) -> str | None:
+    """Whether the weights can be served, as far as this machine can tell without a download; their sha256, if they
+    are here.
 
     A file is loaded into its network, unless its whole folder is not here: it may be on a volume that only other
     machines have. Raises WeightsError.
     """
     path = _path(args)
-    if args.weights == "bundled":
-        _load(args).build_model()
-    elif path is not None:
-        if (path.is_absolute() and path.parent.is_dir()) or path.is_file():
-            load_file(path, args.arch).build_model()
-    else:
-        _torchvision_weights(args.arch or DEFAULT_ARCH, args.weights)
+    if args.weights != "bundled" and path is None:
+        cached = _cached(_torchvision_weights(args.arch or DEFAULT_ARCH, args.weights))
+        return _published(cached) if cached.exists() else args.weights_sha256
+    if path is not None and not ((path.is_absolute() and path.parent.is_dir()) or path.is_file()):
+        return args.weights_sha256
+    checkpoint = _verified(_load(args), args)
+    checkpoint.build_model()
+    return checkpoint.spec.sha256
+
+
+def _verified(checkpoint: Checkpoint, args: Args) -> Checkpoint:
+    """Raises WeightsError for others than those asked for, or than those that were deployed."""
+    found = checkpoint.spec.sha256
+    if args.weights_sha256 not in (None, found):
+        raise WeightsError(
+            f"weights: {args.weights} is not what is to be served: its sha256 is {found}, not {args.weights_sha256}; "
+            "put that file back, or deploy the new one under another name"
+        )
+    return checkpoint
 
 
 def _load(args: Args) -> Checkpoint:
@@ -134,9 +148,11 @@ def _named(checkpoint: Checkpoint, args: Args) -> Checkpoint:
 
 def _load_torchvision(arch: str, name: str) -> Checkpoint:
     weights = _torchvision_weights(arch, name)
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urllib.parse.urlparse(weights.value.url).path).name
+    cached = _cached(weights)
     if not cached.exists():
         _download(weights)
+    sha256 = _published(cached)
+    state_dict = _read_pth(cached)
     return Checkpoint(
         spec=ModelSpec(
             name=arch,
@@ -144,10 +160,26 @@ def _load_torchvision(arch: str, name: str) -> Checkpoint:
             labels=tuple(weights.value.meta["categories"]),
             geometry=_torchvision_geometry(weights),
             weights=str(weights),
-            sha256=_sha256(cached),
+            sha256=sha256,
         ),
-        state_dict=_read_pth(cached),
+        state_dict=state_dict,
     )
+
+
+def _cached(weights: Any) -> Path:
+    """Where torch.hub keeps it."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urllib.parse.urlparse(weights.value.url).path).name
+
+
+def _published(cached: Path) -> str:
+    """Its sha256, which begins as its name ends: `resnet18-f37072fd.pth`. torch.hub looks only as it downloads.
+
+    Raises WeightsError.
+    """
+    found = _sha256(cached)
+    if not found.startswith(cached.stem.rpartition("-")[2]):
+        raise WeightsError(f"weights: {cached} is not what torchvision publishes (sha256 {found}): delete it")
+    return found
 
 
 def _torchvision_weights(arch: str, name: str) -> Enum:
@@ -335,5 +367,6 @@ def _shortened(keys: list[str], most: int = 5) -> str:
 
 
 def _sha256(path: Path) -> str:
+    """To be taken after the tensors were: a file that is replaced meanwhile is then found out."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

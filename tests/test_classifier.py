@@ -1,13 +1,21 @@
 """What the deployment does between the scheduler and Ray's own batcher, without a cluster."""
 
 import asyncio
+import errno
+import logging
+import os
+import sys
+from logging.handlers import MemoryHandler
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from ray import serve
+from ray.serve._private.logging_utils import StreamToLogger
 
-from serve_app.classifier import Classifier
+from serve_app.classifier import Classifier, drop_what_cannot_be_logged
+from serve_app.config import UserConfig
 from serve_app.errors import Overloaded
 from serve_app.protocol.statistics import Statistics
 from serve_app.scheduler import Terms
@@ -86,3 +94,65 @@ def test_whoever_gets_an_error_is_counted() -> None:
     with pytest.raises(RuntimeError):
         asyncio.run(broken.classify(b"", Terms()))
     assert (refused.statistics.fail.count, broken.statistics.fail.count) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (RuntimeError("CUDA error"), [1]),
+        (torch.OutOfMemoryError("no memory"), []),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), []),
+        (None, []),
+    ],
+    ids=["broken", "without memory of the GPU", "without memory", "well"],
+)
+def test_a_device_that_fails_on_a_blank_image_ends_its_process(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None, ends: list[int]
+) -> None:
+    statuses: list[int] = []
+    monkeypatch.setattr(os, "_exit", statuses.append)
+    monkeypatch.setattr("serve_app.classifier.BROKEN_END_AFTER_S", 0.0)
+
+    class Replica:
+        _examination: Any = None
+        _user_config = UserConfig()
+        _examine = DEPLOYMENT._examine
+        examine_soon = DEPLOYMENT._examine_soon
+
+        async def _warm_up(self, _: int) -> float:
+            if error is not None:
+                raise error
+            return 0.0
+
+    async def test() -> None:
+        replica = Replica()
+        replica.examine_soon()
+        first = replica._examination
+        replica.examine_soon()
+        assert replica._examination is first  # one at a time
+        await first
+        await asyncio.sleep(0.01)
+
+    asyncio.run(test())
+    assert statuses == ends
+
+
+def test_a_log_line_that_cannot_be_written_makes_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    class FullDisk(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tried.append(record.getMessage())
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError:
+                self.handleError(record)
+
+    log = logging.Logger("as Serve sets a replica's up")
+    log.addHandler(MemoryHandler(10, target=FullDisk()))
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.setattr(sys, "stderr", StreamToLogger(log, logging.INFO, sys.stderr))
+    drop_what_cannot_be_logged()
+    for _ in range(20):
+        log.info("a line")
+    assert tried == ["a line"] * 20

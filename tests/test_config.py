@@ -49,6 +49,9 @@ def test_settings_cannot_be_changed_after_the_fact(model: type[BaseModel]) -> No
     [
         ("weights", ""),
         ("fallback_weights", "DEFAULT"),
+        ("weights_sha256", ""),
+        ("weights_sha256", "0" * 63),
+        ("weights_sha256", "X" * 64),
         ("model_name", ""),
         ("model_name", "a/b"),
         ("model_name", ".hidden"),
@@ -70,6 +73,19 @@ def test_settings_cannot_be_changed_after_the_fact(model: type[BaseModel]) -> No
 )
 def test_an_argument_out_of_range_is_refused_by_name(key: str, value: object) -> None:
     assert lines_of(Args, {key: value}).startswith(key)
+
+
+def test_what_the_gpu_decodes_has_no_processes() -> None:
+    assert Args(decode="gpu").decode_in == "threads"
+    refused = lines_of(Args, {"decode": "gpu", "decode_in": "processes"})
+    assert refused == (
+        "settings: Value error, decode_in: processes confines what the CPU decodes, and with decode: gpu it would not: "
+        "set decode: cpu, or decode_in: threads"
+    )
+
+
+def test_weights_of_one_hash_have_no_fallback() -> None:
+    assert "drop fallback_weights" in lines_of(Args, {"weights_sha256": "0" * 64, "fallback_weights": "bundled"})
 
 
 @pytest.mark.parametrize(

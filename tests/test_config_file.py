@@ -14,6 +14,7 @@ from serve_app import cli
 from serve_app.config import Args, ConfigError, UserConfig
 from serve_app.config_file import POLICY, Finding, Resources, check, read
 from serve_app.grpc import ADD_SERVICERS
+from tests.certificates import Authority
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 FILES = sorted(DEPLOY.glob("*.yaml"))
@@ -726,3 +727,59 @@ def test_the_command_checks_against_the_cpus_it_is_told() -> None:
 def test_the_command_shows_keys_with_brackets_as_they_are(tmp_path: Path) -> None:
     result = serve_app_check(written(tmp_path, yaml.safe_dump({**LOCAL, "[red]": 1})))
     assert "error [red]: unknown key `[red]`" in result.output
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+def with_http(**options: str) -> dict[str, str]:
+    return errors(check({**LOCAL, "http_options": {**LOCAL["http_options"], **options}}))
+
+
+def test_certificate_and_key_that_belong_together_are_taken(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.signed("service", "photos.example")
+    assert with_http(**pair.options()) == {}
+    closed = authority.signed("closed", "photos.example", password="sesame").options()
+    assert with_http(**closed, ssl_keyfile_password="sesame") == {}
+    assert "http_options.ssl_certfile" in with_http(**closed, ssl_keyfile_password="other")
+
+
+def test_files_of_another_machine_are_not_looked_for() -> None:
+    assert with_http(ssl_certfile="/nowhere/at/all.pem", ssl_keyfile="/nowhere/at/all.key") == {}
+
+
+def test_files_that_cannot_be_served_are_refused(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair, other = authority.signed("service", "photos.example"), authority.signed("other", "photos.example")
+    old = authority.signed("old", "photos.example", days=-1)
+    missing = tmp_path / "none.pem"
+    for certificate, key, reason in (
+        (missing, pair.key, "No such file"),
+        (pair.certificate, missing, "No such file"),
+        (pair.certificate, other.key, "MISMATCH"),
+        (old.certificate, old.key, "expired"),
+    ):
+        found = with_http(ssl_certfile=str(certificate), ssl_keyfile=str(key))
+        assert reason in found["http_options.ssl_certfile"]
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "reason"),
+    [
+        ({"ssl_keyfile": "/k.pem"}, "ssl_certfile", "in plain text"),
+        ({"ssl_certfile": "/c.pem"}, "ssl_certfile", "Both"),
+        ({"ssl_keyfile_password": "x"}, "ssl_keyfile_password", "no effect"),
+        ({"ssl_certfile": "c.pem", "ssl_keyfile": "/k.pem"}, "ssl_certfile", "/c.pem"),
+        (
+            {"ssl_certfile": "/nowhere/c", "ssl_keyfile": "/nowhere/k", "ssl_ca_certs": "/a"},
+            "ssl_ca_certs",
+            "everybody",
+        ),
+    ],
+    ids=str,
+)
+def test_tls_that_ray_would_not_do_is_refused(options: dict[str, str], key: str, reason: str) -> None:
+    found = with_http(**options)
+    assert list(found) == [f"http_options.{key}"]
+    assert reason in found[f"http_options.{key}"]

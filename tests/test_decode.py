@@ -1,5 +1,4 @@
 import re
-import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -18,9 +17,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import pil_to_tensor
 from torchvision.transforms.v2 import functional
 
-from serve_app.decode import FORMATS, MAX_EXACT_ASPECT, Decoder, Pixels
+from serve_app.decode import MAX_EXACT_ASPECT, Decoder, Pixels
 from serve_app.errors import RequestError, TooManyPixels, UnreadableImage, UnsupportedImage
 from serve_app.model_spec import Geometry
+from serve_app.reader import FORMATS
+from tests.memory import peak_mib
 
 IMAGENET = Geometry()
 SIDE = 32
@@ -443,11 +444,17 @@ def test_an_extreme_aspect_ratio_takes_no_more_memory_than_the_crop(size: tuple[
     image = Image.new("RGB", size, "black")
     centre = (0, 29_900, 1, 30_100) if size[0] == 1 else (29_900, 0, 30_100, 1)
     image.paste((255, 0, 0), centre)
-    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    decoded = decode(encode(image, "PNG"), IMAGENET)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 100 * 1024
-    assert decoded.shape == (224, 224, 3)
-    assert (decoded == (255, 0, 0)).all()
+    data = encode(image, "PNG")
+    decoded: list[Pixels] = []
+    assert peak_mib(lambda: decoded.append(decode(data, IMAGENET))) < 100
+    assert decoded[0].shape == (224, 224, 3)
+    assert (decoded[0] == (255, 0, 0)).all()
+
+
+def test_a_square_image_takes_the_memory_of_its_pixels() -> None:
+    """So that what the test above sees is that of a decoder."""
+    data = encode(Image.new("RGB", (8_000, 6_000)), "PNG")
+    assert peak_mib(lambda: decode(data, IMAGENET, 50_000_000)) > 100
 
 
 @pytest.mark.parametrize("data", [*NOT_IMAGES.values(), *DAMAGED.values(), CUT_PNG[:5000], png(9999, 9999, 8, 2, None)])

@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from serve_app.door import Door
 from serve_app.errors import DeviceStalled, Overloaded
-from serve_app.http import judge
+from serve_app.http import build_app, judge
 from tests.http.asgi import Exchange
 from tests.http.service import FakeService
 from tests.scheduler.virtual_clock import run
@@ -75,6 +75,33 @@ def test_what_needs_no_device_is_let_in(path: str) -> None:
 
 def test_what_the_route_has_to_explain_is_let_in() -> None:
     assert is_let_in(exchange(x_request_timeout_seconds="soon"))
+
+
+@pytest.mark.parametrize("path", [CLASSIFY, INFER, "/v2/repository/index", "/nothing"])
+def test_a_body_is_taken_from_nobody_without_a_token(path: str) -> None:
+    service = FakeService(token="sa_right")
+    refused = exchange(service, path, authorization="Bearer sa_wrong", traceparent=SAMPLED)
+    assert (refused.status, refused.json["code"]) == (401, "unauthorized")
+    assert (b"www-authenticate", b"Bearer") in refused.sent[0]["headers"]
+    assert is_let_in(exchange(service, path, authorization="Bearer sa_right"))
+
+
+def test_a_request_is_charged_once() -> None:
+    charged = []
+
+    class Charging(FakeService):
+        def authorize(self, authorization: str | None) -> None:
+            charged.append(authorization)
+
+    async def ask() -> None:
+        service = Charging()
+        Door.judge = judge(service)
+        asked = Exchange([b"7"], {"authorization": "Bearer sa"})
+        await asked.drive(Door(build_app(service)))
+        assert asked.status == 200
+
+    asyncio.run(ask())
+    assert charged == ["Bearer sa"]
 
 
 def test_the_terms_are_those_of_the_route() -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import pytest
+
 import serve_app
 
 GLUE = (
@@ -17,6 +19,7 @@ GLUE = (
     "cli.check",
     "bench.baselines.plain",
     "bench.baselines.tutorial",
+    "bench.faults.breaking",
 )
 # Runs when it is imported.
 COMMAND = ("__main__",)
@@ -26,6 +29,9 @@ RUN = ("architectures", "cli", "cli.run", "config", "config_file", "errors", "gr
 PROXY = ("grpc.server", "middleware")
 # What every process of the load generator imports: 650 MB less of each, and ready at once.
 GENERATOR = ("bench.generator", "bench.images", "bench.load")
+
+# What a process that decodes for a replica is made of: a new one is wanted at once.
+WORKER = ("reader", "decode_worker")
 
 PREFIX = "serve_app."
 # Each after the others, in one process: the first that brings it in is found, and torch is loaded but once.
@@ -51,6 +57,11 @@ def test_only_glue_imports_ray() -> None:
 
 def test_what_only_reads_configs_or_sends_requests_does_not_import_torch() -> None:
     assert first_to_import("torch", [*RUN, *PROXY, *GENERATOR]) == "None"
+
+
+@pytest.mark.parametrize("other", ["numpy", "pydantic", "dataclasses", "importlib.metadata"])
+def test_a_decode_worker_imports_next_to_nothing(other: str) -> None:
+    assert first_to_import(other, WORKER) == "None"
 
 
 def test_spans_are_made_without_the_sdk() -> None:

@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.door import Door
 from serve_app.errors import INTERNAL_CODE
-from serve_app.middleware import HTTP_CALLBACK, DocumentedErrors, middlewares
+from serve_app.middleware import HTTP_CALLBACK, DocumentedErrors, Utf8Headers, middlewares
 
 PLAIN, JSON = (b"content-type", b"text/plain; charset=utf-8"), (b"content-type", b"application/json")
 
@@ -98,4 +98,29 @@ def test_ray_finds_it_by_the_path_in_the_environment() -> None:
 
     [path] = HTTP_CALLBACK.values()
     assert import_attr(path) is middlewares
-    assert [middleware.cls for middleware in middlewares()] == [DocumentedErrors, Door]
+    assert [middleware.cls for middleware in middlewares()] == [Utf8Headers, DocumentedErrors, Door]
+
+
+def handed_on(*headers: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def ray(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(scope["headers"])
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nobody answers here")
+
+    asyncio.run(Utf8Headers(ray)({"type": "http", "headers": list(headers)}, _no_receive, send))
+    return seen
+
+
+def test_a_header_that_ray_could_not_decode_is_handed_on_as_one_that_it_can() -> None:
+    given = [(b"x-request-timeout-seconds", b"\xff\xfe"), (b"x-request-id", "é".encode("latin-1")), (b"host", b"a")]
+    seen = handed_on(*given)
+    assert [name for name, _ in seen] == [name for name, _ in given]
+    assert [value.decode() for _, value in seen] == ["ÿþ", "é", "a"]
+
+
+def test_other_headers_pass_as_they_are() -> None:
+    given = [(b"host", b"a"), (b"x-request-id", "é".encode())]
+    assert handed_on(*given) == given

@@ -13,9 +13,10 @@ import torch
 import torchvision
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from torchvision.models import list_models
+from torchvision.models import ResNet18_Weights, ResNet50_Weights, list_models
 
 from serve_app import architectures, weights
+from serve_app.app import deployable
 from serve_app.config import Args, ConfigError
 from serve_app.model_spec import Card, Geometry
 from serve_app.weights import BUNDLED_PATH, CARD_KEY, StateDict, WeightsError, WeightsUnreachable, load, load_file
@@ -47,10 +48,22 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def cache(hub: Path, monkeypatch: pytest.MonkeyPatch, published: Any, state_dict: StateDict) -> Path:
+    """What torchvision would have downloaded, were this what it publishes: files there are named for their hash."""
+    path = pth(hub / "cached.pth", state_dict)
+    path = path.rename(hub / f"cached-{sha256(path)[:8]}.pth")
+    monkeypatch.setattr(published.value, "url", f"https://download.pytorch.org/models/{path.name}")
+    return path
+
+
 def safetensors(path: Path, state_dict: StateDict, card: Card | str | None = None) -> Path:
     raw = card.model_dump_json(exclude_none=True) if isinstance(card, Card) else card
     save_file(state_dict, path, metadata={CARD_KEY: raw} if raw else None)
     return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def pth(path: Path, content: Any) -> Path:
@@ -330,19 +343,27 @@ def test_an_unknown_arch_of_an_enum_gets_a_suggestion() -> None:
         load(Args(arch="resnet-18", weights="DEFAULT"))
 
 
-def test_a_cached_file_is_used_without_a_network(hub: Path) -> None:
+def test_a_cached_file_is_used_without_a_network(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = architectures.build("resnet18", num_classes=1000).state_dict()
-    cached = pth(hub / "resnet18-f37072fd.pth", network)
-    checkpoint = load(Args(weights="DEFAULT", fallback_weights="bundled"))
+    cached = cache(hub, monkeypatch, ResNet18_Weights.DEFAULT, network)
+    args = Args(weights="DEFAULT", fallback_weights="bundled")
+    checkpoint = load(args)
     spec = checkpoint.spec
     assert (spec.name, spec.weights, spec.notice) == ("resnet18", "ResNet18_Weights.IMAGENET1K_V1", None)
     assert (spec.num_classes, spec.geometry) == (1000, Geometry())
-    assert spec.sha256 == hashlib.sha256(cached.read_bytes()).hexdigest()
+    assert spec.sha256 == sha256(cached) == weights.check(args)
     assert same_tensors(checkpoint.build_model(), network)
 
 
-def test_geometry_is_the_enums_own(hub: Path) -> None:
-    pth(hub / "resnet50-11ad3fa6.pth", {})
+def test_a_cached_file_that_torchvision_has_not_published_is_refused(hub: Path) -> None:
+    other = pth(hub / "resnet18-f37072fd.pth", architectures.build("resnet18", num_classes=1000).state_dict())
+    for use in (load, weights.check):
+        with pytest.raises(WeightsError, match=rf"{other} is not what torchvision publishes .*: delete it"):
+            use(Args(weights="DEFAULT", fallback_weights="bundled"))
+
+
+def test_geometry_is_the_enums_own(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache(hub, monkeypatch, ResNet50_Weights.IMAGENET1K_V2, {})
     spec = load(Args(arch="resnet50", weights="IMAGENET1K_V2")).spec
     assert (spec.geometry.resize_size, spec.geometry.crop_size) == (232, 224)
 
@@ -356,8 +377,10 @@ def test_the_fallback_is_bundled_and_sets_a_notice(hub: Path, caplog: pytest.Log
     spec = load(Args(arch="resnet18", weights="DEFAULT", fallback_weights="bundled")).spec
     assert (spec.weights, spec.arch, spec.num_classes) == ("bundled", NARROW, 10)
     assert spec.notice is not None
-    assert "download.pytorch.org does not answer" in spec.notice
-    assert spec.notice in caplog.messages
+    # Clients read it: no path, no host. The log has both.
+    assert not [word for word in ("/", "pytorch.org") if word in spec.notice]
+    [logged] = [message for message in caplog.messages if spec.notice in message]
+    assert "download.pytorch.org does not answer" in logged
 
 
 @pytest.mark.parametrize("wrong", [Args(weights="IMAGENET"), Args(weights="gone.pth"), Args(weights="net.onnx")])
@@ -448,6 +471,31 @@ def test_weights_that_can_be_served_pass_the_check(tmp_path: Path, digits: State
     for args in (Args(weights=str(good)), Args(weights="bundled"), Args(weights="DEFAULT")):
         weights.check(args)
     assert list(hub.iterdir()) == []  # nothing was downloaded
+
+
+def test_the_check_gives_the_hash_of_what_is_here(tmp_path: Path, digits: StateDict, hub: Path) -> None:
+    path = pth(tmp_path / "x.pth", digits)
+    assert weights.check(Args(weights=str(path), arch=NARROW)) == sha256(path)
+    assert weights.check(Args(weights="bundled")) == sha256(BUNDLED_PATH)
+    assert weights.check(Args(weights="DEFAULT")) is None
+
+
+def test_others_than_those_that_were_deployed_are_not_served(tmp_path: Path, digits: StateDict) -> None:
+    path = pth(tmp_path / "x.pth", digits)
+    deployed = deployable(Args(weights=str(path), arch=NARROW))
+    assert load(deployed).spec.sha256 == sha256(path)
+    digits["fc.bias"] += 1
+    pth(path, digits)
+    for use in (load, weights.check):
+        with pytest.raises(
+            WeightsError, match=rf"x\.pth is not what is to be served: its sha256 is {sha256(path)}, not"
+        ):
+            use(deployed)
+
+
+def test_a_hash_of_weights_that_are_not_here_yet_is_kept(tmp_path: Path) -> None:
+    args = Args(weights=str(tmp_path / "volume" / "birds.pth"), weights_sha256="0" * 64)
+    assert deployable(args) == args
 
 
 def test_the_check_says_nothing_of_a_volume_that_is_not_mounted_here(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ run        start the service on this machine, until Ctrl-C
 check      validate a deploy/*.yaml strictly
 settings   what such a file may say
 classify   send images to a running service
+token      make a token for a caller
 bench      measure the device, a service under load, the alternatives
 tune       from measurements to a deploy/*.yaml
 """
@@ -18,14 +19,14 @@ from typing import Any
 
 import click
 
-from serve_app import __version__
 from serve_app.cli.bench import FILE, POSITIVE, Real, bench, image_options
+from serve_app.version import VERSION
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="serve-app")
+@click.version_option(VERSION, prog_name="serve-app")
 def main() -> None:
     """Serve a ResNet on Ray: photos in over HTTP, classes out, batched from live traffic."""
 
@@ -36,7 +37,7 @@ def main() -> None:
 @click.option(
     "--grpc-port",
     type=click.IntRange(0, 65535),
-    help="Serve gRPC too, on this port of every interface; 0: not.  [default: grpc_options of CONFIG, if any]",
+    help="Serve gRPC too, on this port; 0: not.  [default: grpc_options of CONFIG, if any]",
 )
 @click.option(
     "--start-timeout-s",
@@ -108,11 +109,33 @@ def classify(
 ) -> None:
     """Send images to a running service: files, or folders with everything in them.
 
+    A service that asks for a token gets the one in the environment variable SERVE_APP_TOKEN. By https:
+    SSL_CERT_FILE names the file of a CA that is not the system's.
+
     Exit status: 0 every file was classified, 1 one or more failed, 2 there was nothing to send.
     """
     from serve_app.cli.classify import classify_paths
 
     sys.exit(classify_paths(paths, url, top_k, concurrency, timeout_s, as_json))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--rate", type=POSITIVE, help="Requests/s that each replica takes of it.  [default: no limit]")
+@click.option("--file", "path", type=FILE, help="The tokens_file to add its line to; made if it is not there.")
+@click.option("--json", "as_json", is_flag=True, help="Token and line as JSON.")
+def token(name: str, rate: float | None, path: Path | None, as_json: bool) -> None:
+    """Make a bearer token for the caller NAME.
+
+    The token goes to stdout, once: nothing keeps it. What a service is to know of it, a line with its
+    hash, is added to --file, a config's `args: tokens_file:`; without --file it goes to stderr. A running
+    service sees a changed file within a second. A line taken out is a token withdrawn.
+
+    Exit status: 0 made, 2 NAME or the file will not do.
+    """
+    from serve_app.cli.token import make
+
+    sys.exit(make(name, rate, path, as_json))
 
 
 @main.command()

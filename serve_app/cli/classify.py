@@ -14,6 +14,9 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from serve_app import tls
+from serve_app.tokens import authorization
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -70,7 +73,7 @@ async def _stream(
     endpoint = f"{url.rstrip('/')}/v1/classify" + (f"?top_k={top_k}" if top_k else "")
     slots = asyncio.Semaphore(concurrency)
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with aiohttp.ClientSession(timeout=timeout, headers=authorization()) as session:
 
         async def bounded(path: Path) -> Outcome:
             async with slots:
@@ -89,6 +92,8 @@ async def _classify_one(session: aiohttp.ClientSession, endpoint: str, path: Pat
             status = response.status
     except TimeoutError:  # an OSError too, but one without words
         return Outcome(path, [], "no answer in time")
+    except aiohttp.ClientConnectorCertificateError:  # an OSError too
+        return Outcome(path, [], tls.UNTRUSTED)
     except OSError as error:  # a file that cannot be read, a service that cannot be reached
         return Outcome(path, [], error.strerror or str(error))
     except aiohttp.ClientError as error:

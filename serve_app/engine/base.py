@@ -52,8 +52,12 @@ class Prediction:
     """When that began, as perf_counter() says: the same for all of an execution."""
 
 
-Outcome = Prediction | RequestError
-"""An image's prediction, or why the device could not decode it."""
+class NotANumber(RuntimeError):
+    """The network's answer to an image is none: NaN, which JSON has no word for, and no top class to rely on."""
+
+
+Outcome = Prediction | RequestError | NotANumber
+"""An image's prediction, or why the device could not decode it, or that what it answered is no number."""
 
 
 class Execution:
@@ -75,10 +79,17 @@ class Execution:
         """One for each image, in order, once the device is done; to be called once, in any thread."""
         top = self._collect()
         device_ms = (perf_counter() - self._started) * 1e3
-        rows = zip(*(part.numpy()[: self._num_images] for part in top), strict=True)
+        scores, class_ids, logits = (part.numpy()[: self._num_images] for part in top)
+        # Of k scores, not of all logits: one that is not finite makes NaN of each score of its row, or is -inf.
+        finite = np.isfinite(scores).all(axis=1)
         return [
-            self._errors.get(i) or Prediction(class_ids, scores, logits, self._num_images, device_ms, self._started)
-            for i, (scores, class_ids, logits) in enumerate(rows)
+            self._errors.get(i)
+            or (
+                Prediction(class_ids[i], scores[i], logits[i], self._num_images, device_ms, self._started)
+                if finite[i]
+                else NotANumber("the network's answer is no number")
+            )
+            for i in range(self._num_images)
         ]
 
 
@@ -123,7 +134,10 @@ class Engine(ABC):
         return [size for size in buckets if size not in self._sizes]
 
     def warm_up(self, size: int) -> float:
-        """Run a blank batch of `size`: from then on `launch` may use it. The seconds that it takes, warm."""
+        """Run a blank batch of `size`: from then on `launch` may use it. The seconds that it takes, warm.
+
+        Raises NotANumber for a network that does not answer with numbers.
+        """
         self._prepare(size)
         seconds = self._blank_run(size)
         if seconds < WARM_UP_AGAIN_BELOW_S or not self._sizes:  # the very first one loads libraries
@@ -143,12 +157,13 @@ class Engine(ABC):
         return self._launch(images, self._bucket(len(images)))
 
     def infer(self, images: Sequence[Item]) -> list[Prediction]:
-        """One prediction per image, in order, from one execution. Raises RequestError for the first that fails."""
+        """One prediction per image, in order, from one execution. Raises what the first that has none has instead."""
         return [_prediction(outcome) for outcome in self.launch(images).results()]
 
     def _blank_run(self, size: int) -> float:
         started = perf_counter()
-        self._launch([self._blank()] * size, size).results()
+        for outcome in self._launch([self._blank()] * size, size).results():
+            _prediction(outcome)  # a device that answers nonsense is not ready, and not well
         return perf_counter() - started
 
     def _bucket(self, num_images: int) -> int:
@@ -192,7 +207,7 @@ class StagedEngine(Engine):
 
 
 def _prediction(outcome: Outcome) -> Prediction:
-    if isinstance(outcome, RequestError):
+    if isinstance(outcome, Exception):
         raise outcome
     return outcome
 

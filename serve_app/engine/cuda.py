@@ -16,7 +16,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from serve_app.decode import Decoder
+from serve_app.decode import Decode
 from serve_app.engine.base import STAGES, Engine, Execution, Item, Normalised, blank, set_apart
 from serve_app.engine.compiled import Compiled
 from serve_app.engine.network import Network, Top
@@ -76,7 +76,7 @@ class CudaEngine(Engine):
         precision: str,
         top_k: int,
         compile_network: bool | None = None,
-        decoder: Decoder | None = None,
+        decoder: Decode | None = None,
         memory_share: float = 1.0,
     ) -> None:
         """`compile_network`: None compiles where it can. `decoder`: for what the GPU cannot decode, where it is

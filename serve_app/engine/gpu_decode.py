@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from serve_app.decode import Decoder, Pixels
+from serve_app.decode import Decode, Pixels
 from serve_app.errors import RequestError
 from serve_app.jpeg import Jpeg
 from serve_app.model_spec import Geometry
@@ -42,7 +42,7 @@ class GpuDecoder:
     """Decodes for one model. One thread drives it."""
 
     def __init__(
-        self, geometry: Geometry, fallback: Decoder, device: torch.device, decode_batch: DecodeBatch | None = None
+        self, geometry: Geometry, fallback: Decode, device: torch.device, decode_batch: DecodeBatch | None = None
     ) -> None:
         """`fallback`: the CPU path, for what the GPU refuses. `decode_batch`: None is nvJPEG on `device`.
 

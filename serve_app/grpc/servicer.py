@@ -27,7 +27,9 @@ ERROR_CODE = "error-code"
 RETRY_PUSHBACK = "grpc-retry-pushback-ms"
 """... after how long to try again (gRPC's retry design, proposal A6)."""
 STATUS = {
+    401: grpc.StatusCode.UNAUTHENTICATED,
     404: grpc.StatusCode.NOT_FOUND,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
@@ -50,15 +52,20 @@ class Context(Protocol):
     def set_trailing_metadata(self, trailing_metadata: list[tuple[str, str]]) -> None: ...
 
 
-def _rpc(handler: Handler[Response], response: type[Response]) -> Callable[..., Awaitable[Response]]:
+def _rpc(
+    handler: Handler[Response], response: type[Response], is_open: bool = False
+) -> Callable[..., Awaitable[Response]]:
     """The method of a servicer that answers with what `handler` returns, or with the status of what it raises.
 
-    The status is set, not raised: for what is raised Ray writes a traceback, and drops the metadata.
+    `is_open`: to everybody, as probes have no token. The status is set, not raised: for what is raised Ray writes a
+    traceback, and drops the metadata.
     """
 
     async def method(self: Any, request: bytes, grpc_context: Context) -> Response:
         metadata = {k: v for k, v in grpc_context.invocation_metadata() if isinstance(v, str)}
         try:
+            if not is_open:
+                self.authorize(metadata.get("authorization"))
             return await handler(self, request, metadata)
         except RequestError as error:
             _refuse(error, grpc_context)
@@ -164,8 +171,8 @@ def _terms(service: Service, message: pb.ModelInferRequest, metadata: Metadata) 
 class InferenceServicer:
     """The rpcs of a class that implements `Service`, which Ray calls by their names."""
 
-    ServerLive = _rpc(_server_live, pb.ServerLiveResponse)
-    ServerReady = _rpc(_server_ready, pb.ServerReadyResponse)
+    ServerLive = _rpc(_server_live, pb.ServerLiveResponse, is_open=True)
+    ServerReady = _rpc(_server_ready, pb.ServerReadyResponse, is_open=True)
     ModelReady = _rpc(_model_ready, pb.ModelReadyResponse)
     ServerMetadata = _rpc(_server_metadata, pb.ServerMetadataResponse)
     ModelMetadata = _rpc(_model_metadata, pb.ModelMetadataResponse)
@@ -173,4 +180,4 @@ class InferenceServicer:
     ModelConfig = _rpc(_model_config, pb.ModelConfigResponse)
     ModelStatistics = _rpc(_model_statistics, pb.ModelStatisticsResponse)
     RepositoryIndex = _rpc(_repository_index, pb.RepositoryIndexResponse)
-    Check = _rpc(_check, health_pb2.HealthCheckResponse)
+    Check = _rpc(_check, health_pb2.HealthCheckResponse, is_open=True)

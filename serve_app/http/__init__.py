@@ -1,6 +1,7 @@
 """The HTTP surface: Starlette routes over a small interface (`Service`), without Ray.
 
 routes.py     the application, all of it
+access.py     who may call
 door.py       what is refused by its headers, before Ray's own work for it
 classify.py   POST /v1/classify
 infer.py      the Open Inference Protocol: inference

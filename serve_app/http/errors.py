@@ -22,7 +22,10 @@ async def _request_error(_: Request, error: Exception) -> Response:
 
 def refusal(error: RequestError, status: int) -> Response:
     """The answer to a request that cannot be answered."""
-    return JSONResponse({"error": error.message, "code": error.code}, status_code=status, headers=retry_after([error]))
+    headers = retry_after([error])
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"  # RFC 6750
+    return JSONResponse({"error": error.message, "code": error.code}, status_code=status, headers=headers)
 
 
 def retry_after(errors: Sequence[RequestError]) -> dict[str, str]:

@@ -31,8 +31,8 @@ def routes(service: Service) -> list[Route]:
 
 
 def protocol_status(error: RequestError) -> int:
-    """Triton's mapping: whatever is wrong with a request is 400, but for a model that is not there."""
-    return 400 if 400 <= error.status < 500 and error.status != 404 else error.status
+    """Triton's mapping: whatever is wrong with a request is 400, but for a model that is not there, or the caller."""
+    return 400 if 400 <= error.status < 500 and error.status not in (401, 404, 429) else error.status
 
 
 async def _infer(request: Request, service: Service) -> Response:

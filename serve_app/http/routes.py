@@ -1,8 +1,10 @@
 """The application: every path of the service, over a `Service`."""
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from serve_app.http import classify, docs, errors, infer, models, page
+from serve_app.http.access import Access
 from serve_app.service import Service
 
 
@@ -17,6 +19,7 @@ def build_app(service: Service) -> Starlette:
             *docs.routes(service),
         ],
         exception_handlers=dict(errors.HANDLERS),
+        middleware=[Middleware(Access, service)],
     )
     # Behind TLS a redirect to the path without its last slash would name http, and behind a proxy another host.
     app.router.redirect_slashes = False

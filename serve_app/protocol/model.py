@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from serve_app import __version__
 from serve_app.protocol.request import MODEL_VERSION
 from serve_app.protocol.signature import TensorSpec
 from serve_app.protocol.tensor import BYTES
 from serve_app.service import Service
+from serve_app.version import VERSION
 
 SERVER_NAME = "serve-app"
 PLATFORM = "pytorch_torchvision"
@@ -17,7 +17,7 @@ VARIABLE = -1
 
 def server_metadata() -> dict[str, Any]:
     """`GET /v2`."""
-    return {"name": SERVER_NAME, "version": __version__, "extensions": list(EXTENSIONS)}
+    return {"name": SERVER_NAME, "version": VERSION, "extensions": list(EXTENSIONS)}
 
 
 def model_metadata(service: Service) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def model_metadata(service: Service) -> dict[str, Any]:
         "platform": PLATFORM,
         "inputs": [_tensor(spec) for spec in service.signature.inputs],
         "outputs": [_tensor(spec) for spec in service.signature.outputs],
-        "server": {"name": SERVER_NAME, "version": __version__},
+        "server": {"name": SERVER_NAME, "version": VERSION},
     }
 
 

@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 RECOVERY = 64
 """Batches that must succeed at the lowered limit before a larger one is tried; doubled each time that fails."""
 MAX_RECOVERY = 1 << 14
+EXAMINED_EVERY = 8
+"""Executions that failed, one after another: a device that is broken is to be found out, for it fails fast, and so gets
+more than its share of requests."""
 
 
 class Isolation(Generic[Item, Result]):
@@ -25,6 +28,7 @@ class Isolation(Generic[Item, Result]):
     Where all of a batch fail, it is run again in two halves, and so on. If in the end each one
     succeeded, the size was at fault (out of memory, say): `limit` is then the largest that worked,
     until RECOVERY batches of that size have succeeded, twice as many each time that a larger one fails again.
+    `on_failing` is called for every EXAMINED_EVERY executions in a row of which nothing succeeded.
     """
 
     def __init__(
@@ -32,18 +36,25 @@ class Isolation(Generic[Item, Result]):
         attempt: Callable[[list[Item]], Awaitable[Sequence[Result | BaseException]]],
         is_wanted: Callable[[Item], bool],
         on_split: Callable[[], None],
+        on_failing: Callable[[], None] = lambda: None,
     ) -> None:
         self._attempt = attempt
         self._is_wanted = is_wanted
         self._on_split = on_split
+        self._on_failing = on_failing
         self.limit: int | None = None
-        self.is_failing = False
-        """Whether nothing succeeded of what the device ran last."""
+        self._num_failed = 0
+        """Executions since the last of which anything succeeded."""
         self._failed_size = 0
         self._succeeded = 0
         self._recovery = RECOVERY
         self._lowered = 0  # how often
         self._logged: set[int] = set()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether nothing succeeded of what the device ran last."""
+        return self._num_failed > 0
 
     async def run(self, batch: list[Item]) -> list[Result | BaseException]:
         """One result or exception for each, in order."""
@@ -83,7 +94,9 @@ class Isolation(Generic[Item, Result]):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
         except Exception as error:
             results = [error] * len(batch)
-        self.is_failing = all(map(is_failure, results))
+        self._num_failed = self._num_failed + 1 if all(map(is_failure, results)) else 0
+        if self._num_failed and self._num_failed % EXAMINED_EVERY == 0:
+            self._on_failing()
         return results
 
     def _lower(self, failed: int, parts: "_Parts") -> None:

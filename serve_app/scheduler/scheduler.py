@@ -54,6 +54,7 @@ class Scheduler(Generic[Item, Result]):
         on_stall: Callable[[], None] = lambda: None,
         clock: Callable[[], float] | None = None,
         max_in_flight: int = 1,
+        on_failing: Callable[[], None] = lambda: None,
     ) -> None:
         self._policy = policy
         self._observer = observer or Observer()
@@ -73,7 +74,7 @@ class Scheduler(Generic[Item, Result]):
             execute, self.times, self._observer, self._now, self._stall, self._load
         )
         self.isolation: Isolation[Place[Item], Result] = Isolation(
-            self._device.run, self._is_wanted, self._observer.split
+            self._device.run, self._is_wanted, self._observer.split, on_failing
         )
         self.admission = Admission(self._queue, self.times, num_preparers)
 

@@ -24,7 +24,8 @@ ANSWERS = [
     ),
     ({"status": 502, "body": "<html>Bad Gateway</html>"}, "No answer from behind the proxy: <html>Bad Gateway</html>."),
     ({"status": 200, "body": "<html>a login</html>"}, "An answer that is no JSON: <html>a login</html>."),
-    ({"status": 401, "body": ""}, "Refused with status 401."),
+    ({"status": 401, "body": ""}, "This service asks for a token."),
+    ({"status": 403, "body": ""}, "Refused with status 403."),
 ]
 
 
@@ -71,7 +72,7 @@ def test_good_files_are_answered_beside_a_bad_one(visit: Visit, samples: dict[in
     expect(visit.page.locator("#burst-source")).to_have_text("the 2 images chosen")
 
 
-@pytest.mark.parametrize(("answer", "words"), ANSWERS, ids=["overloaded", "proxy", "no json", "empty"])
+@pytest.mark.parametrize(("answer", "words"), ANSWERS, ids=["overloaded", "proxy", "no json", "token", "empty"])
 def test_an_answer_that_is_no_classification_is_put_into_words(
     visit: Visit, answer: dict[str, Any], words: str
 ) -> None:

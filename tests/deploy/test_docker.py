@@ -138,7 +138,7 @@ def test_its_command_is_one_that_serves_a_config_of_the_image(target: str) -> No
 def test_its_config_listens_where_docker_publishes(target: str) -> None:
     content = config_file.read(REPOSITORY / json.loads(last(target, "CMD"))[1])
     assert config_file.check(content, config_file.Resources(gpus=target == "gpu", cpus=8)) == []
-    assert content["http_options"]["host"] == "0.0.0.0"  # noqa: S104 - of the container
+    assert content["http_options"]["host"] == "0.0.0.0"
     ports = [content["http_options"]["port"], content["grpc_options"]["port"]]
     assert last(target, "EXPOSE").split() == [str(port) for port in ports]
     assert f":{ports[0]}/v2/health/ready" in last(target, "HEALTHCHECK")

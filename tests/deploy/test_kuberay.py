@@ -306,3 +306,14 @@ def test_what_pods_do_not_say_is_not_checked_against(wrong: Any) -> None:
     assert keys([changed(SERVICE, "spec", "rayClusterConfig", value=wrong)]) == {}
     found = keys([changed(SERVICE, "spec", "rayClusterConfig", "workerGroupSpecs", value=wrong)])
     assert found.keys() == (set() if wrong else {f"{ACTOR}.num_gpus", f"{ACTOR}.num_cpus"})
+
+
+def test_a_certificate_behind_rays_haproxy_is_refused() -> None:
+    http = {**CONTENT["http_options"], "ssl_certfile": "/tls/tls.crt", "ssl_keyfile": "/tls/tls.key"}
+    service = changed(SERVICE, "spec", "serveConfigV2", value=yaml.safe_dump({**CONTENT, "http_options": http}))
+    assert "nobody would be answered" in keys([service])["spec.serveConfigV2.http_options.ssl_certfile"]
+    for i in range(len(GROUPS)):
+        group = ("headGroupSpec",) if i == 0 else ("workerGroupSpecs", i - 1)
+        path = ("spec", "rayClusterConfig", *group, "template", "spec", "containers", 0, "env")
+        service = changed(service, *path, value=[{"name": manifest.HAPROXY[0], "value": "0"}])
+    assert keys([service]) == {}

@@ -4,9 +4,9 @@ import torch
 
 from serve_app.config import Args, ConfigError, Stub
 from serve_app.engine import create
-from serve_app.engine.base import Item, Normalised, blank, set_apart
+from serve_app.engine.base import Execution, Item, Normalised, NotANumber, Prediction, blank, set_apart
 from serve_app.engine.cpu import CpuEngine
-from serve_app.engine.network import Normalise, top_classes
+from serve_app.engine.network import Normalise, Top, top_classes
 from serve_app.engine.stub import StubEngine
 from serve_app.jpeg import Jpeg
 from serve_app.model_spec import Geometry
@@ -90,6 +90,36 @@ def test_the_normalised_are_set_apart_with_a_blank_in_their_place() -> None:
     others, normalised = set_apart(images, gray)
     assert [id(image) for image in others] == [id(image) for image in (gray, jpeg, crop, gray)]
     assert {place: id(image) for place, image in normalised.items()} == {0: id(first), 3: id(second)}
+
+
+# --- answers that are none ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_image_whose_logits_are_no_numbers_alone_has_no_answer(value: float) -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0], [0.0, value, 1.0], [2.0, 1.0, 0.0]])
+    first, broken, last = Execution(3, 0.0, lambda: top_classes(logits, k=2)).results()
+    assert isinstance(broken, NotANumber)
+    assert isinstance(first, Prediction)
+    assert isinstance(last, Prediction)
+    assert (first.class_ids.tolist(), last.class_ids.tolist()) == ([2, 1], [0, 1])
+
+
+def test_rows_of_padding_may_hold_anything() -> None:
+    top = top_classes(torch.tensor([[0.0, 1.0], [float("nan")] * 2]), k=1)
+    assert len(Execution(1, 0.0, lambda: top).results()) == 1
+
+
+class Broken(StubEngine):
+    def _copy_out(self, top: Top) -> Top:
+        return top._replace(scores=top.scores * torch.nan)
+
+
+def test_a_device_that_answers_with_nonsense_does_not_get_warm() -> None:
+    engine = Broken(Stub(base_ms=0, per_image_ms=0), num_classes=10, top_k=2, geometry=Geometry())
+    with pytest.raises(NotANumber):
+        engine.warm_up(4)
+    assert engine.cold_sizes([4]) == [4]
 
 
 # --- create --------------------------------------------------------------------------------------

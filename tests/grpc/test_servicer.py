@@ -8,13 +8,14 @@ import grpc
 import numpy as np
 import pytest
 
-from serve_app import __version__, errors
+from serve_app import errors
 from serve_app.config import Args
 from serve_app.errors import NotReady, Overloaded, RequestError
 from serve_app.grpc import SERVICE
 from serve_app.grpc import inference_pb2 as pb
-from serve_app.grpc.server import HEALTH
+from serve_app.grpc.server import HEALTH, RPCS
 from serve_app.scheduler import Priority, Terms
+from serve_app.version import VERSION
 from tests.grpc.calls import Call, FakeServicer, Outcome, call, check, image_request, infer
 from tests.http.service import CROP_SIZE
 
@@ -89,7 +90,7 @@ def test_the_health_of_a_service_that_is_not_there_is_not_found() -> None:
 
 def test_the_server_describes_itself() -> None:
     response = call(FakeServicer(), Call("ServerMetadata", pb.ServerMetadataRequest())).response
-    assert (response.name, response.version) == ("serve-app", __version__)
+    assert (response.name, response.version) == ("serve-app", VERSION)
     assert "statistics" in response.extensions
 
 
@@ -360,7 +361,13 @@ def test_bad_metadata_is_an_invalid_argument(metadata: dict[str, str]) -> None:
     assert refused(call(FakeServicer(), infer(metadata=metadata))) == (Status.INVALID_ARGUMENT, "bad_parameter")
 
 
-STATUS_OF = {404: Status.NOT_FOUND, 503: Status.UNAVAILABLE, 504: Status.DEADLINE_EXCEEDED}
+STATUS_OF = {
+    401: Status.UNAUTHENTICATED,
+    429: Status.RESOURCE_EXHAUSTED,
+    404: Status.NOT_FOUND,
+    503: Status.UNAVAILABLE,
+    504: Status.DEADLINE_EXCEEDED,
+}
 
 
 @pytest.mark.parametrize("kind", RequestError.__subclasses__(), ids=lambda kind: kind.__name__)
@@ -413,3 +420,30 @@ def test_a_request_has_a_limit_of_its_own() -> None:
     outcome = call(service, Call("ModelInfer", image_request(b"7" * 1000)))
     assert refused(outcome) == (Status.INVALID_ARGUMENT, "body_too_large")
     assert "1,000 bytes (max_request_bytes)" in outcome.details
+
+
+# --- who may call ------------------------------------------------------------------------------------
+
+PROBES = {("ServerLive", SERVICE), ("ServerReady", SERVICE), ("Check", HEALTH)}
+
+
+@pytest.mark.parametrize("metadata", [{}, {"authorization": "Bearer sa_wrong"}, {"authorization": "Basic sa_right"}])
+def test_every_rpc_but_the_probes_needs_the_token(metadata: dict[str, str]) -> None:
+    every = {(name, service) for service, names in RPCS.items() for name in names}
+    service = FakeServicer(token="sa_right")
+    for method, of in every:
+        asked = image_request() if method == "ModelInfer" else b""
+        outcome = call(service, Call(method, asked, metadata, service=of))
+        if (method, of) in PROBES:
+            assert outcome.status is Status.OK
+        else:
+            assert refused(outcome) == (Status.UNAUTHENTICATED, "unauthorized")
+        right = call(service, Call(method, asked, {"authorization": "Bearer sa_right"}, service=of))
+        assert right.status is not Status.UNAUTHENTICATED
+    assert len(service.seen) == 1
+
+
+def test_without_a_token_no_byte_is_parsed() -> None:
+    garbage = Call("ModelInfer", b"\xff\xff\xff")
+    assert call(FakeServicer(token="sa_right"), garbage).status is Status.UNAUTHENTICATED
+    assert call(FakeServicer(), garbage).status is Status.INVALID_ARGUMENT

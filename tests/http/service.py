@@ -11,6 +11,7 @@ import numpy as np
 from serve_app.config import Args
 from serve_app.decode import Pixels
 from serve_app.engine.base import Normalised, Prediction
+from serve_app.errors import Unauthorized
 from serve_app.protocol.signature import Signature
 from serve_app.protocol.statistics import Statistics
 from serve_app.scheduler import Priority, Terms
@@ -37,6 +38,8 @@ class FakeService:
     replica: str = "r-1"
     raises: Mapping[bytes, Exception] = field(default_factory=dict)
     refuses: Exception | None = None
+    token: str | None = None
+    """The only one with which one may call."""
     counts_up: bool = False
     """Whether the server's own deadlines are 1, 2, ... as often as it is asked."""
     times_asked: int = 0
@@ -50,6 +53,10 @@ class FakeService:
     def metadata(self) -> dict[str, Any]:
         batching = {"max_batch_size": 16, "batch_wait_timeout_s": 0.0}
         return {"name": self.model_name, "device": "fake", "batching": batching}
+
+    def authorize(self, authorization: str | None) -> None:
+        if self.token is not None and authorization != f"Bearer {self.token}":
+            raise Unauthorized("a token is needed")
 
     def terms(self, timeout_s: float | None, priority: Priority) -> Terms:
         self.times_asked += 1

@@ -164,9 +164,9 @@ def test_another_model_or_version_is_not_found_and_nothing_is_read(path: str) ->
 
 
 @pytest.mark.parametrize("error", RequestError.__subclasses__(), ids=lambda error: error.__name__)
-def test_whatever_is_the_clients_fault_is_400_but_for_a_model_that_is_not_there(error: type[RequestError]) -> None:
+def test_whatever_is_the_clients_fault_is_400_but_for_the_model_or_the_caller(error: type[RequestError]) -> None:
     response = infer(files(b"bad"), failing(error("what to do")))
-    assert response.status_code == (error.status if error.status in (404, 503, 504) else 400)
+    assert response.status_code == (error.status if error.status in (401, 404, 429, 503, 504) else 400)
     assert response.json() == {"error": "what to do", "code": error.code}
 
 

@@ -1,15 +1,15 @@
 import pytest
 
-from serve_app import __version__
 from serve_app.config import Args
 from serve_app.protocol import model
+from serve_app.version import VERSION
 from tests.http.service import FakeService
 
 
 def test_the_server_names_its_extensions() -> None:
     found = model.server_metadata()
     assert found.keys() == {"name", "version", "extensions"}
-    assert (found["name"], found["version"]) == ("serve-app", __version__)
+    assert (found["name"], found["version"]) == ("serve-app", VERSION)
     assert {"binary_tensor_data", "classification", "statistics"} <= set(found["extensions"])
 
 
@@ -31,7 +31,7 @@ def test_a_model_has_the_protocols_fields_beside_the_checkpoints() -> None:
             {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]},
             {"name": "logits", "datatype": "FP32", "shape": [-1, 10]},
         ],
-        "server": {"name": "serve-app", "version": __version__},
+        "server": {"name": "serve-app", "version": VERSION},
     }
 
 

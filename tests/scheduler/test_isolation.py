@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from serve_app.scheduler.isolation import RECOVERY, Isolation
+from serve_app.scheduler.isolation import EXAMINED_EVERY, RECOVERY, Isolation
 from tests.scheduler.virtual_clock import run
 
 
@@ -19,7 +19,13 @@ class Machine:
         self.sizes: list[int] = []
         self.splits = 0
         self.gone: set[int] = set()
-        self.isolation: Isolation[int, int] = Isolation(self._attempt, lambda item: item not in self.gone, self._split)
+        self.examinations = 0
+        self.isolation: Isolation[int, int] = Isolation(
+            self._attempt, lambda item: item not in self.gone, self._split, self._examine
+        )
+
+    def _examine(self) -> None:
+        self.examinations += 1
 
     def _split(self) -> None:
         self.splits += 1
@@ -166,3 +172,23 @@ def test_a_cancelled_batch_is_not_split() -> None:
             await isolation.run([1, 2])
 
     run(test())
+
+
+def test_a_device_on_which_all_fails_is_examined_now_and_then() -> None:
+    machine = Machine(poison=range(16))
+    for _ in range(EXAMINED_EVERY - 1):
+        machine.run(1)
+    assert machine.examinations == 0
+    machine.run(1)
+    assert machine.examinations == 1
+    for _ in range(EXAMINED_EVERY):
+        machine.run(1)
+    assert machine.examinations == 2
+
+
+def test_a_device_on_which_something_works_is_not_examined() -> None:
+    machine = Machine(poison=[0])
+    for _ in range(3 * EXAMINED_EVERY):
+        machine.run(1)  # poison alone
+        machine.run(2)
+    assert machine.examinations == 0

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from torchvision.transforms import functional
 
 from serve_app.bundled import train
-from serve_app.decode import SIGNATURES
 from serve_app.model_spec import IMAGENET_MEAN, IMAGENET_STD
+from serve_app.reader import SIGNATURES
 from tests.serve.service import Service, config, mean_batch, running, statuses
 
 MAX_BATCH_SIZE = 16

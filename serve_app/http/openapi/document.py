@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from serve_app import __version__
 from serve_app.http.openapi import answers, inference, operations
 from serve_app.service import Service
+from serve_app.version import VERSION
 
 OPENAPI = "3.1.0"
 DESCRIPTION = """
@@ -22,7 +22,7 @@ def document(service: Service) -> dict[str, Any]:
         "openapi": OPENAPI,
         "info": {
             "title": "serve-app",
-            "version": __version__,
+            "version": VERSION,
             "summary": f"{service.model_name}: {len(service.labels)} classes",
             "description": DESCRIPTION.strip(),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -30,5 +30,8 @@ def document(service: Service) -> dict[str, Any]:
         # Relative to the document: the same under a route_prefix, and behind TLS.
         "servers": [{"url": "."}],
         "paths": operations.paths(service),
-        "components": {"schemas": {**answers.schemas(service), **inference.schemas(service)}},
+        "components": {
+            "schemas": {**answers.schemas(service), **inference.schemas(service)},
+            "securitySchemes": {operations.SCHEME: {"type": "http", "scheme": "bearer"}},
+        },
     }

@@ -3,14 +3,16 @@
 import base64
 from importlib.resources import files
 
-from serve_app.decode import FORMATS
+from serve_app.http.access import is_open
 from serve_app.http.models import MODEL_PATHS
 from serve_app.http.openapi import parameters, responses
 from serve_app.http.openapi.schema import TEXT, Schema, array, ref
+from serve_app.reader import FORMATS
 from serve_app.service import Service
 
 # `format: binary` is OpenAPI 3.0's: by it tools know to ask for a file.
 FILE: Schema = {"type": "string", "format": "binary"}
+SCHEME = "bearer"
 OF_A_MODEL = (
     ("", "Its tensors, what its checkpoint says, where it runs", "ModelMetadata"),
     ("/ready", "Whether it is warmed", "ModelReady"),
@@ -119,7 +121,8 @@ def _of_the_server() -> Schema:
 def _server(path: str, summary: str, schema: str) -> Schema:
     # The path with a slash at its end needs an id of its own.
     identity = _id("server", path.removeprefix("/v2").removeprefix("/v1")) + ("_root" if path.endswith("/") else "")
-    answers = {"200": responses.answer("as asked", ref(schema)), **responses.errors(responses.ANYWHERE)}
+    errors = responses.errors(responses.ANYWHERE if is_open(path) else responses.CLOSED)
+    answers = {"200": responses.answer("as asked", ref(schema)), **errors}
     return _operation(identity, "server", summary, answers, [])
 
 
@@ -149,6 +152,8 @@ def _id(first: str, path: str) -> str:
 
 
 def _operation(identity: str, tag: str, summary: str, answers: Schema, taken: list[Schema], **more: object) -> Schema:
+    if "401" in answers:
+        more["security"] = [{}, {SCHEME: []}]  # either: whether there are tokens is each service's own affair
     return {
         "operationId": identity,
         "tags": [tag],

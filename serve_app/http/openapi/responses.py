@@ -18,9 +18,11 @@ from serve_app.errors import (
     NotReady,
     Overloaded,
     QueueFull,
+    RateLimited,
     RequestError,
     TooManyImages,
     TooManyPixels,
+    Unauthorized,
     UnreadableImage,
     UnsupportedImage,
 )
@@ -32,7 +34,9 @@ Errors = tuple[type[RequestError], ...]
 
 ANYWHERE: Errors = (NotReady, QueueFull, DeadlineExceeded)
 """Ray Serve's own too, translated by serve_app/middleware.py: on every path."""
-OF_A_MODEL: Errors = (*ANYWHERE, ModelNotFound)
+CLOSED: Errors = (*ANYWHERE, Unauthorized, RateLimited)
+"""Where there are tokens, nobody comes further without one."""
+OF_A_MODEL: Errors = (*CLOSED, ModelNotFound)
 OF_IMAGES: Errors = (
     EmptyBody,
     BadParameter,
@@ -42,7 +46,7 @@ OF_IMAGES: Errors = (
     UnreadableImage,
     Overloaded,
     DeviceStalled,
-    *ANYWHERE,
+    *CLOSED,
 )
 OF_CLASSIFY: Errors = (*OF_IMAGES, BadMultipart, TooManyImages)
 OF_INFER: Errors = (*OF_IMAGES, ModelNotFound, MalformedRequest, BadTensor, BadEncoding)
@@ -60,6 +64,7 @@ RETRY_AFTER: Schema = {
     "required": True,
     "schema": COUNT,
 }
+CHALLENGE: Schema = {"description": "RFC 6750", "required": True, "schema": {"const": "Bearer"}}
 ETAG: Schema = {"description": "of the content", "required": True, "schema": {"type": "string", "pattern": '^"[^"]+"$'}}
 HEADER_LENGTH_GIVEN: Schema = {
     "description": "bytes of JSON before the binary tensors, where there are any",
@@ -129,7 +134,11 @@ def _listed(codes: Iterable[str]) -> str:
 
 
 def _headers(status: int) -> Schema | None:
-    return {"Retry-After": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return {
+        HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": CHALLENGE},
+        HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": RETRY_AFTER},
+        HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": RETRY_AFTER},
+    }.get(HTTPStatus(status))
 
 
 def _error(codes: list[str]) -> Schema:

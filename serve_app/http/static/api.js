@@ -6,6 +6,8 @@ const LATE = `The service has not answered within ${TIMEOUT_MS / 1000} seconds.`
 
 // What a status means to whoever chose the image; the service's own words follow.
 const MEANINGS = {
+  401: "This service asks for a token",
+  429: "Too many requests with this token",
   413: "Too large",
   415: "Not an image that this service reads",
   422: "The image is damaged",
@@ -21,6 +23,14 @@ export class ServiceError extends Error {
     super(message);
     this.status = status;
   }
+}
+
+// Of this tab, and of this service among those of the host.
+const TOKEN = `token of ${new URL(".", document.baseURI).pathname}`;
+
+/** Send this token from now on, where the service asks for one. */
+export function useToken(token) {
+  sessionStorage.setItem(TOKEN, token.trim());
 }
 
 /** GET v1/model: what is served, where, and its limits. */
@@ -53,13 +63,18 @@ async function request(path, options, cancel) {
   let response;
   let text;
   try {
-    response = await fetch(path, { ...options, signal });
+    response = await fetch(path, { ...options, headers: authorization(), signal });
     text = await response.text();
   } catch {
     if (cancel?.aborted) throw cancel.reason;
     throw new ServiceError(timeout.aborted ? LATE : UNREACHABLE);
   }
   return readAnswer(response, text);
+}
+
+function authorization() {
+  const token = sessionStorage.getItem(TOKEN);
+  return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
 function readAnswer(response, text) {

@@ -1,5 +1,6 @@
 // What is served and where; a banner where the weights are not those that somebody trained for photos.
 
+import { useToken } from "./api.js";
 import { byId, element, percent, say } from "./dom.js";
 
 const BUNDLED =
@@ -28,12 +29,24 @@ export function showModel(model) {
   byId("banner").hidden = lines.length === 0;
 }
 
-export function showFailure(message, again) {
+/** `error`: a ServiceError. Where a token is missing or wrong, it is asked for. */
+export function showFailure(error, again) {
   byId("model").replaceChildren(fact("Model", "unknown"));
-  const button = element("button", { type: "button" }, "Try again");
-  button.addEventListener("click", again);
-  byId("unreachable").replaceChildren(element("p", {}, message), button);
+  const form = error.status === 401 ? tokenForm() : element("form", {}, element("button", {}, "Try again"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    again();
+  });
+  byId("unreachable").replaceChildren(element("p", {}, error.message), form);
   byId("unreachable").hidden = false;
+}
+
+function tokenForm() {
+  const input = element("input", { id: "token", type: "password", autocomplete: "off", required: true });
+  const label = element("label", { for: "token" }, "Token");
+  const form = element("form", { class: "controls" }, label, input, element("button", {}, "Use it"));
+  form.addEventListener("submit", () => useToken(input.value));
+  return form;
 }
 
 function fact(name, value) {

@@ -16,7 +16,7 @@ async function load() {
     classifySection.use(model);
     burstSection.use(model);
   } catch (error) {
-    showFailure(error.message, load);
+    showFailure(error, load);
   }
 }
 

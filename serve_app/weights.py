@@ -72,7 +72,9 @@ class Checkpoint:
 def load(args: Args) -> Checkpoint:
     """The checkpoint that `args` names; with `fallback_weights`, the bundled one if it is unreachable."""
     try:
-        return _named(_verified(_load(args), args), args)
+        checkpoint = _load(args)
+        _verify(checkpoint.spec.sha256, args)
+        return _named(checkpoint, args)
     except WeightsUnreachable as error:
         if args.fallback_weights is None:
             raise
@@ -96,23 +98,23 @@ def check(args: Args) -> str | None:
     path = _path(args)
     if args.weights != "bundled" and path is None:
         cached = _cached(_torchvision_weights(args.arch or DEFAULT_ARCH, args.weights))
-        return _published(cached) if cached.exists() else args.weights_sha256
+        return _verify(_published(cached), args) if cached.exists() else args.weights_sha256
     if path is not None and not ((path.is_absolute() and path.parent.is_dir()) or path.is_file()):
         return args.weights_sha256
-    checkpoint = _verified(_load(args), args)
+    checkpoint = _load(args)
+    _verify(checkpoint.spec.sha256, args)
     checkpoint.build_model()
     return checkpoint.spec.sha256
 
 
-def _verified(checkpoint: Checkpoint, args: Args) -> Checkpoint:
-    """Raises WeightsError for others than those asked for, or than those that were deployed."""
-    found = checkpoint.spec.sha256
+def _verify(found: str, args: Args) -> str:
+    """The sha256 as it was found. Raises WeightsError for others than those asked for, or that were deployed."""
     if args.weights_sha256 not in (None, found):
         raise WeightsError(
             f"weights: {args.weights} is not what is to be served: its sha256 is {found}, not {args.weights_sha256}; "
             "put that file back, or deploy the new one under another name"
         )
-    return checkpoint
+    return found
 
 
 def _load(args: Args) -> Checkpoint:
@@ -151,8 +153,8 @@ def _load_torchvision(arch: str, name: str) -> Checkpoint:
     cached = _cached(weights)
     if not cached.exists():
         _download(weights)
-    sha256 = _published(cached)
     state_dict = _read_pth(cached)
+    sha256 = _published(cached)
     return Checkpoint(
         spec=ModelSpec(
             name=arch,

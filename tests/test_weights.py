@@ -362,6 +362,16 @@ def test_a_cached_file_that_torchvision_has_not_published_is_refused(hub: Path) 
             use(Args(weights="DEFAULT", fallback_weights="bundled"))
 
 
+def test_a_hash_that_is_asked_for_holds_for_a_cached_file_too(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = architectures.build("resnet18", num_classes=1000).state_dict()
+    cached = cache(hub, monkeypatch, ResNet18_Weights.DEFAULT, network)
+    asked = Args(weights="DEFAULT", weights_sha256=sha256(cached))
+    assert deployable(asked) == asked
+    for use in (load, weights.check):
+        with pytest.raises(WeightsError, match="is not what is to be served"):
+            use(Args(weights="DEFAULT", weights_sha256="0" * 64))
+
+
 def test_geometry_is_the_enums_own(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache(hub, monkeypatch, ResNet50_Weights.IMAGENET1K_V2, {})
     spec = load(Args(arch="resnet50", weights="IMAGENET1K_V2")).spec
